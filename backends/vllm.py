@@ -1,0 +1,58 @@
+"""vLLM's OpenAI server: /v1/completions (default) and /v1/chat/completions, with the fields that only vLLM has.
+
+Source: vLLM 0.24 and 0.32 (entrypoints/openai protocol). `continuous_usage_stats` puts the count of tokens so far on
+every event, which tells how many tokens an event carried; `return_token_ids` would too, but sends the prompt's ids back
+in the first event, and so inside the TTFT.
+"""
+
+from typing import Any, ClassVar
+
+from backends import openai
+from backends.base import Backend, Options, Unsupported
+
+
+def _vllm_settings(common: dict[str, Any], options: Options) -> dict[str, Any]:
+    if options.stream:
+        common["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
+    if options.ignore_eos:
+        common["ignore_eos"] = True
+    if options.top_k is not None:
+        common["top_k"] = options.top_k
+    common.pop("best_of", None)
+    if options.use_beam_search:
+        if options.stream:
+            raise Unsupported("use_beam_search", "a stream of vLLM")
+        common["use_beam_search"] = True
+        common["n"] = options.best_of  # vLLM takes the width of the beam from n
+    elif options.best_of != 1:
+        raise Unsupported("best_of", "vLLM, except with --use-beam-search, where it is the beam's width")
+    return common
+
+
+_TAKES = frozenset({"ignore_eos", "best_of", "use_beam_search", "top_k", "temperature"})
+
+
+class CompletionsDoor(openai.CompletionsDoor):
+    """POST /v1/completions of vLLM."""
+
+    takes: ClassVar[frozenset[str]] = _TAKES
+
+    def settings(self, options: Options) -> dict[str, Any]:
+        return _vllm_settings(super().settings(options), options)
+
+
+class ChatDoor(openai.ChatDoor):
+    """POST /v1/chat/completions of vLLM."""
+
+    takes: ClassVar[frozenset[str]] = _TAKES
+
+    def settings(self, options: Options) -> dict[str, Any]:
+        return _vllm_settings(super().settings(options), options)
+
+
+BACKEND = Backend(
+    name="vllm",
+    doors={"completions": CompletionsDoor, "chat": ChatDoor},
+    models_path="/v1/models",
+    read_models=openai.served_models,
+)

@@ -1,0 +1,3 @@
+"""Latency profiles of LLM model servers."""
+
+__version__ = "0.1.0"

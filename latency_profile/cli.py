@@ -1,0 +1,97 @@
+"""The command line: `latency-profile COMMAND`, and what benchmark_serving.py calls.
+
+Imports here are light: `--help` must not wait for what it does not need.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from latency_profile import __version__
+from latency_profile.errors import Exit, ProfileError, UsageError
+
+PROGRAM = "latency-profile"
+
+
+def profile(arguments: Sequence[str]) -> int:
+    """Profiles a running server."""
+    return _guarded(_profile, arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`latency-profile COMMAND …`; the exit code."""
+    return _guarded(_dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    try:
+        return int(command(arguments))
+    except ProfileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return int(Exit.SIGINT)
+    except BrokenPipeError:  # the reader of our output has gone; say nothing more, and let the exit not try either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.NOT_STORED)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return Exit.DONE if arguments else Exit.USAGE
+    if arguments[0] == "--version":
+        print(f"{PROGRAM} {__version__}")
+        return Exit.DONE
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UsageError(f"{PROGRAM} takes one of the commands {', '.join(COMMANDS)}, got {name!r}")
+    return COMMANDS[name][0](rest)
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return f"usage: {PROGRAM} COMMAND …\n\n{lines}\n\n{PROGRAM} COMMAND --help tells more."
+
+
+def _profile(arguments: Sequence[str]) -> int:
+    from latency_profile.settings import help_text, load
+
+    if "-h" in arguments or "--help" in arguments:
+        print(help_text(), end="")
+        return Exit.DONE
+    settings = load(arguments, os.environ)
+    from latency_profile.profile import run
+
+    return run(settings, os.environ)
+
+
+def _reanalyze(arguments: Sequence[str]) -> int:
+    if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
+        raise UsageError(f"usage: {PROGRAM} reanalyze RECORDS.npz [FOLDER]")
+    from latency_profile.reanalyze import reanalyze
+
+    records = Path(arguments[0])
+    return reanalyze(records, Path(arguments[1]) if len(arguments) > 1 else records.parent)
+
+
+def _simulate(arguments: Sequence[str]) -> int:
+    from latency_profile.simulator.__main__ import main as simulate
+
+    return simulate(arguments)
+
+
+def _demo(arguments: Sequence[str]) -> int:
+    from latency_profile.demo import demo
+
+    return demo(arguments)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "profile": (_profile, "profile a running model server (the flags of benchmark_serving.py)"),
+    "demo": (_demo, "profile the embedded model server at five request rates"),
+    "reanalyze": (_reanalyze, "make a point's results again from its records"),
+    "simulate": (_simulate, "run the embedded model server"),
+}

@@ -1,0 +1,42 @@
+"""What a profile would do: its plan, how long sending takes, the prompts that it needs, the first request's bytes."""
+
+from typing import TextIO
+
+from backends.base import Door
+from latency_profile.points import PlannedPoint
+from latency_profile.report.progress import clock_text
+from latency_profile.server import Server
+from latency_profile.settings import Settings
+from latency_profile.workload import Workload
+
+SHOWN_BODY = 2000  # bytes of the first request's body
+
+
+def describe(
+    settings: Settings, door: Door, points: list[PlannedPoint], workload: Workload, server: Server, out: TextIO
+) -> None:
+    """Prints it. Opens no connection; values of headers that may be secret are not shown."""
+    total = 0.0
+    open_end = False
+    for point in points:
+        planned = point.planned_s
+        open_end = open_end or planned is None
+        total += planned or 0.0
+        length = f"sent within {planned:.1f} s" if planned is not None else "as fast as the server answers"
+        out.write(f"point {point.number + 1} of {len(points)}: {point.label}, {point.prompts} requests, {length}\n")
+    total += settings.sleep_seconds * (len(points) - 1)
+    out.write(f"sending takes {'at least ' if open_end else ''}{clock_text(total)}\n")
+    out.write(f"prompts: {sum(point.prompts for point in points)}\n")
+    for notice in workload.notices:
+        out.write(f"{notice}\n")
+    request = next(iter(workload.requests(0, 1)))
+    body = door.body(request)
+    out.write(
+        f"the first request, {request.input_length} tokens in and {request.output_length} out, to {server.url}:\n\n"
+    )
+    head = [f"POST {server.prefix}{door.path} HTTP/1.1", f"host: {server.authority}", "content-type: application/json"]
+    head += [f"{name}: (not shown)" for name in server.headers]
+    head += [f"content-length: {len(body)}", ""]
+    text = body.decode("utf-8")
+    more = f"… and {len(text) - SHOWN_BODY} characters more" if len(text) > SHOWN_BODY else ""
+    out.write("\n".join([*head, text[:SHOWN_BODY] + more]) + "\n")

@@ -1,0 +1,225 @@
+"""Runs one planned point: spells its requests, has the fleet send them, and joins what came back into records."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.base import Door
+from latency_profile.interrupt import Interrupt
+from latency_profile.merge import merge
+from latency_profile.plan import NS
+from latency_profile.points import PlannedPoint
+from latency_profile.records import PointContext, Records
+from latency_profile.report.progress import Snapshot
+from latency_profile.sender.fleet import Fleet, Live, Ran
+from latency_profile.sender.job import Collect, Collected, Finished, Point, Target
+from latency_profile.settings import Settings
+from latency_profile.workload import Workload
+
+SPARE_FILES = 200  # open files that are not connections
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all points of a profile share."""
+
+    settings: Settings
+    door_name: str
+    door: Door
+    target: Target
+    models: tuple[str, ...]
+    workload: Workload
+    nonce: str
+    secrets: tuple[str, ...]
+    open_files: int  # how many a process may have
+    folder: Path  # where spools lie while a point runs
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    bodies: Path
+    bounds: Path
+    columns: dict[str, NDArray[Any]]
+
+
+def run_point(
+    bench: Bench,
+    point: PlannedPoint,
+    fleet: Fleet,
+    interrupt: Interrupt,
+    look: Callable[[Snapshot], None],
+    finish: Callable[[int, int], dict[str, Any]],
+) -> Records:
+    """One point. `finish(start, end)`, in Unix ns, gives what the context still needs: server_metrics, provenance.
+
+    Its spool is removed when the records are whole; where anything fails before, it stays.
+    """
+    with _scratch(bench.folder, point.number) as folder:
+        asked = _spell(bench, point, folder)
+        jobs = _jobs(bench, point, asked, len(fleet), folder)
+        ran = fleet.run(jobs, lambda: bool(interrupt), _looker(bench, point, asked, look))
+        orders = [_order(bench, job, ran) for job in jobs]
+        collected = fleet.collect(orders)
+        measured_ns = ran.ended_ns - ran.start_ns
+        context = PointContext(
+            settings=bench.settings.as_dict(),
+            point=point.number,
+            request_rate=None if point.rate is None or np.isinf(point.rate) else point.rate,
+            concurrency=point.concurrency,
+            duration_s=point.duration_s,
+            warmup_s=bench.settings.warmup_seconds,
+            cooldown_s=bench.settings.cooldown_seconds,
+            models=list(bench.models),
+            traffic_split=list(bench.settings.traffic_split) if bench.settings.traffic_split else None,
+            backend=bench.settings.backend,
+            endpoint=bench.door_name,
+            streaming=bench.settings.stream_request,
+            tokenizer=bench.settings.tokenizer,
+            date=datetime.fromtimestamp(ran.started_unix_ns / NS, UTC).strftime("%Y%m%d-%H%M%S"),
+            started_ns=ran.started_unix_ns,
+            measured_ns=measured_ns,
+            nonce=bench.nonce,
+            cut_short=interrupt.reason,
+            client=_client(ran.finished, collected),
+            **finish(ran.started_unix_ns, ran.started_unix_ns + measured_ns),
+        )
+        return merge(
+            context,
+            [order.columns for order in orders],
+            due_ns=point.due_ns,
+            ended_ns=measured_ns,
+            asked=asked.columns,
+            count_tokens=bench.workload.count_tokens,
+        )
+
+
+@contextmanager
+def _scratch(parent: Path, number: int) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=f".point-{number}-", dir=parent))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _spell(bench: Bench, point: PlannedPoint, folder: Path) -> _Asked:
+    """All request bodies of the point, before the first is due: one file, and where each begins in it."""
+    bodies, bounds = folder / "bodies", folder / "bounds"
+    model_numbers = {model: number for number, model in enumerate(bench.models)}
+    ends = np.zeros(point.prompts + 1, dtype=np.int64)
+    columns = {name: np.zeros(point.prompts, dtype=np.int64) for name in ("model", "input_tokens", "wanted_tokens")}
+    with bodies.open("wb") as file:
+        for place, request in enumerate(bench.workload.requests(point.first_prompt, point.prompts)):
+            ends[place + 1] = ends[place] + file.write(bench.door.body(request))
+            columns["model"][place] = model_numbers[request.model]
+            columns["input_tokens"][place] = request.input_length
+            columns["wanted_tokens"][place] = request.output_length
+    ends.tofile(bounds)
+    return _Asked(bodies, bounds, columns)
+
+
+def _jobs(bench: Bench, point: PlannedPoint, asked: _Asked, shards: int, folder: Path) -> list[Point]:
+    plan = None
+    if point.due_ns is not None:
+        plan = folder / "plan"
+        point.due_ns.tofile(plan)
+    most = bench.open_files - SPARE_FILES
+    limit = bench.settings.tcp_conn_limit
+    return [
+        Point(
+            target=bench.target,
+            bodies=str(asked.bodies),
+            bounds=str(asked.bounds),
+            plan=str(plan) if plan else None,
+            spool=str(folder / f"spool-{shard}"),
+            request_id=f"{bench.nonce}-{point.number}-",
+            shard=shard,
+            shards=shards,
+            concurrency=point.shard_start(shards)[shard] if point.concurrency is not None else 0,
+            duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
+            timeout_ns=round(bench.settings.request_timeout * NS),
+            ahead=_ahead(point, shard, shards, most),
+            connection_limit=max(1, len(range(shard, limit, shards))) if limit else most,
+        )
+        for shard in range(shards)
+    ]
+
+
+def _ahead(point: PlannedPoint, shard: int, shards: int, most: int) -> int:
+    """Connections to open before the start: all that a burst or a closed loop needs at once."""
+    if point.concurrency is not None:
+        wanted = min(point.concurrency, point.prompts)
+    elif point.rate is not None and np.isinf(point.rate):
+        wanted = point.prompts
+    else:
+        wanted = 2 * shards
+    return min(max(1, len(range(shard, wanted, shards))), most)
+
+
+def _order(bench: Bench, job: Point, ran: Ran) -> Collect:
+    return Collect(
+        spool=job.spool,
+        columns=job.spool.replace("spool-", "columns-"),
+        start_ns=ran.start_ns,
+        backend=bench.settings.backend,
+        endpoint=bench.door_name,
+        streaming=bench.settings.stream_request,
+        secrets=list(bench.secrets),
+    )
+
+
+def _looker(
+    bench: Bench, point: PlannedPoint, asked: _Asked, look: Callable[[Snapshot], None]
+) -> Callable[[Live], None]:
+    """Turns the fleet's looks into what progress shows. While a point runs, nothing is parsed: one read of a stream
+    stands for one token, and an answer that is not streamed for the length that was asked for."""
+    mean_wanted = float(asked.columns["wanted_tokens"].mean()) if point.prompts else 0.0
+
+    def show(live: Live) -> None:
+        late = np.percentile(live.lateness_ns, 99) / 1e6 if live.lateness_ns else 0.0
+        tokens = live.reads_per_s if bench.settings.stream_request else live.completed_per_s * mean_wanted
+        in_flight = live.sent - live.completed - live.failed
+        total = None if point.due_ns is None and point.duration_s is not None else point.prompts
+        look(
+            Snapshot(
+                elapsed_s=live.elapsed_s,
+                planned_s=point.planned_s,
+                total=total,
+                sent=live.sent,
+                in_flight=max(in_flight, 0),
+                completed=live.completed,
+                failed=live.failed,
+                tokens_per_s=tokens,
+                lateness_p99_ms=float(late),
+            )
+        )
+
+    return show
+
+
+def _client(finished: list[Finished], collected: list[Collected]) -> dict[str, Any]:
+    """The client's own counts over the point, all processes together."""
+    errors: dict[str, list[str]] = {}
+    for part in collected:
+        for status, messages in part.errors.items():
+            errors.setdefault(status, []).extend(messages)
+    return {
+        "processes": len(finished),
+        "reads": sum(part.reads for part in finished),
+        "connections_opened": sum(part.connections_opened for part in finished),
+        "connections_failed": sum(part.connections_failed for part in finished),
+        "connections_closed_by_server": sum(part.connections_closed_by_server for part in finished),
+        "requests_on_reused_connections": sum(part.reused for part in finished),
+        "requests_resent": sum(part.resent for part in finished),
+        "most_waiting_for_connection": max(part.most_waiting_for_connection for part in finished),
+        "cpu_s": sum(part.cpu_ns for part in finished) / NS,
+        "longest_turn_s": max(part.longest_turn_ns for part in finished) / NS,
+        "slowest_spool_flush_s": max(part.slowest_flush_ns for part in finished) / NS,
+        "error_samples": errors,
+    }

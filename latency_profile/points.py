@@ -1,0 +1,82 @@
+"""The points of a profile, planned before anything is sent. Pure."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.plan import NS, offsets_ns
+from latency_profile.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPoint:
+    """One load level. `prompts` are taken from the profile's one sequence of them, from `first_prompt` on."""
+
+    number: int
+    rate: float | None  # requests/s; infinite: a burst; None: closed loop
+    concurrency: int | None  # closed loop
+    due_ns: NDArray[np.int64] | None
+    first_prompt: int
+    prompts: int
+    duration_s: float | None  # where time bounds it
+
+    @property
+    def label(self) -> str:
+        if self.concurrency is not None:
+            return f"{self.concurrency} in flight"
+        assert self.rate is not None
+        return "unlimited" if math.isinf(self.rate) else f"{self.rate:g} req/s"
+
+    @property
+    def load(self) -> str:
+        """As the user wrote it."""
+        return str(self.concurrency) if self.concurrency is not None else f"{self.rate:g}"
+
+    @property
+    def planned_s(self) -> float | None:
+        """How long sending takes: by the time that bounds it, else by its plan; None where neither tells."""
+        if self.duration_s is not None:
+            return self.duration_s
+        if self.due_ns is None or not len(self.due_ns) or not self.due_ns[-1]:
+            return None
+        return float(self.due_ns[-1]) / NS
+
+    def shard_start(self, shards: int) -> list[int]:
+        """How many requests each of `shards` processes keeps in flight: the concurrency, divided."""
+        assert self.concurrency is not None
+        return [len(range(shard, self.concurrency, shards)) for shard in range(shards)]
+
+
+def plan_points(settings: Settings) -> list[PlannedPoint]:
+    """All points, in the order of the flags.
+
+    Time bounds a point where --benchmark-time-seconds is given, but for bursts; else --num-prompts does. A closed loop
+    has no plan: it has --num-prompts prompts, and stops early when its time is over.
+    """
+    return list(_points(settings))
+
+
+def _points(settings: Settings) -> Iterator[PlannedPoint]:
+    first = 0
+    duration = settings.benchmark_time_seconds
+    loads: list[tuple[float | None, int | None]] = [(rate, None) for rate in settings.rates]
+    loads += [(None, concurrency) for concurrency in settings.concurrencies]
+    for number, (rate, concurrency) in enumerate(loads):
+        due = None
+        bounded = duration if rate is None or not math.isinf(rate) else None
+        if rate is not None:
+            due = offsets_ns(
+                rate,
+                count=settings.num_prompts if bounded is None else None,
+                duration_s=bounded,
+                seed=settings.seed,
+                point=number,
+                arrival=settings.arrival,
+                burstiness=settings.burstiness,
+            )
+        count = settings.num_prompts if due is None else len(due)
+        yield PlannedPoint(number, rate, concurrency, due, first, count, bounded)
+        first += count

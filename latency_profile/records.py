@@ -1,0 +1,125 @@
+"""The columnar record of one point: one row a request, a ragged column of its token-carrying events.
+
+All times are integer nanoseconds since the point's start, on one monotonic clock; `NONE` where there is no such time.
+The file is a NumPy .npz without pickles; what the results need beside the rows travels in it as JSON (`context`), so
+that everything right of the records can be made again from this one file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.outcome import Flag, Status, TokenSource
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "NONE",
+    "REQUEST_COLUMNS",
+    "Flag",
+    "PointContext",
+    "Records",
+    "Status",
+    "TokenSource",
+    "load",
+]
+
+NONE = -1  # a time or a count that is not there
+
+REQUEST_COLUMNS: dict[str, str] = {
+    "index": "u4",  # place in the plan; rows are sorted by it
+    "model": "u2",  # which of context.models
+    "worker": "u2",  # which sender process
+    "due_ns": "i8",  # when the plan wanted it sent; NONE in a closed loop
+    "sent_ns": "i8",  # just before the first send() of its bytes; NONE when it never was
+    "first_token_ns": "i8",  # arrival of the first event that carried a token; NONE unless streamed
+    "last_token_ns": "i8",  # arrival of the last such event
+    "end_ns": "i8",  # last byte of the answer, or the moment at which the request failed
+    "input_tokens": "u4",  # length of the prompt by the profile's tokenizer
+    "wanted_tokens": "u4",  # output tokens asked for
+    "server_input_tokens": "i4",  # prompt tokens by the server's usage; NONE where it does not say
+    "output_tokens": "i4",  # NONE when unknown
+    "event_output_tokens": "i4",  # sum over token ids in the events; NONE where there are none
+    "token_source": "u1",  # TokenSource
+    "status": "u1",  # Status
+    "http_status": "u2",  # 0 when no status line came
+    "flags": "u1",  # Flag bits
+    "read_delay_ns": "i8",  # largest distance from kernel receive to read in this answer; NONE without kernel stamps
+    "answer_bytes": "u4",  # bytes received, headers included
+}
+
+EVENT_COLUMNS: dict[str, str] = {
+    "event_ns": "i8",  # arrival of the event's last byte
+    "event_tokens": "u2",  # tokens that it carried
+}
+
+
+class PointContext(msgspec.Struct, kw_only=True):
+    """What the results of a point need beside its rows. Plain JSON; no secrets."""
+
+    settings: dict[str, Any]  # every setting by its name, as the run used it
+    point: int  # number of the point in its profile
+    request_rate: float | None  # offered, requests/s; None: unlimited (a burst) or a closed loop
+    concurrency: int | None  # closed loop
+    duration_s: float | None  # length of the plan where time bounds it
+    warmup_s: float
+    cooldown_s: float
+    models: list[str]
+    traffic_split: list[float] | None
+    backend: str
+    endpoint: str  # name of the door
+    streaming: bool
+    tokenizer: str
+    date: str  # YYYYmmdd-HHMMSS, UTC: names the files
+    started_ns: int  # wall clock at the point's start, Unix ns
+    measured_ns: int  # from the point's start until its last request ended
+    nonce: str
+    cut_short: str | None  # SIGINT, SIGTERM, or None
+    client: dict[str, Any]  # the client's own counts (sender.Health)
+    server_metrics: dict[str, Any]  # as telemetry gives them
+    provenance: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Records:
+    """One point. `columns[name]` has shape (requests,); events of row i are `event_start[i]:event_start[i + 1]`."""
+
+    context: PointContext
+    columns: dict[str, NDArray[Any]]
+    event_start: NDArray[np.int64]
+    event_ns: NDArray[np.int64]
+    event_tokens: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.columns["index"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    def save(self, path: Path) -> None:
+        """Writes the file whole: a temporary file beside it, then a rename."""
+        temporary = path.with_name(path.name + ".part")
+        arrays: dict[str, NDArray[Any]] = {
+            "context": np.frombuffer(msgspec.json.encode(self.context), dtype=np.uint8),
+            "event_start": self.event_start,
+            "event_ns": self.event_ns,
+            "event_tokens": self.event_tokens,
+            **self.columns,
+        }
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        temporary.replace(path)
+
+
+def load(path: Path) -> Records:
+    """Reads a file that `Records.save` wrote. Raises ValueError where it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            context = msgspec.json.decode(file["context"].tobytes(), type=PointContext)
+            columns = {name: file[name] for name in REQUEST_COLUMNS}
+            return Records(context, columns, file["event_start"], file["event_ns"], file["event_tokens"])
+    except (KeyError, OSError, msgspec.DecodeError, ValueError) as error:
+        raise ValueError(f"{path} is no records file: {error}") from error

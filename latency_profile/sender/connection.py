@@ -1,0 +1,238 @@
+"""One HTTP/1.1 connection to the server: non-blocking, with the kernel's receive times, in the clear or through TLS.
+
+It finds out where an answer ends, so that the connection can carry the next request; it does not look at what is in it.
+"""
+
+import errno
+import select
+import socket
+import ssl
+import struct
+from typing import Any, cast
+
+import httptools
+
+from latency_profile.sender.clock import now_ns
+from latency_profile.sender.job import Target, Tls
+from latency_profile.sender.spool import LARGEST_READ, End, Spool
+
+IN = select.EPOLLIN | select.EPOLLRDHUP
+OUT = IN | select.EPOLLOUT
+IDLE = -1  # carries no request
+
+_SO_TIMESTAMPNS = 35  # SO_TIMESTAMPNS_OLD of <asm-generic/socket.h>, 64-bit timespec; Python has no name for it
+_TIMESPEC = struct.Struct("@qq")
+_CONTROL_ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
+_INFORMATIONAL = range(100, 200)
+
+
+class Lost(Exception):
+    """The connection can carry nothing any more. `end` is what that means for the request that it carried."""
+
+    def __init__(self, end: End, number: int = 0) -> None:
+        super().__init__(end, number)
+        self.end = end
+        self.errno = number
+
+
+class Connection:
+    """In the clear. `opening` until the handshake is over; `request` is the index that it carries, or IDLE."""
+
+    def __init__(self, target: Target) -> None:
+        self.opening = True
+        self.opened_at = now_ns()
+        self.request = IDLE
+        self.sent_at = 0
+        self.used = False  # has carried a request before the present one
+        self.answered = False  # a byte of the present answer has come
+        self.complete = False
+        self._keep = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._rest: memoryview | None = None
+        self.socket = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.fd = self.socket.fileno()
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:  # some sandboxes have no stamps; then the time after the read stands
+                raise
+        number = self.socket.connect_ex(target.address)
+        if number not in (0, errno.EINPROGRESS):
+            raise Lost(End.CONNECT_FAILED, number)
+
+    def open(self, mask: int) -> bool:
+        """Goes on with the handshake. True when it is over. Raises Lost."""
+        del mask
+        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise Lost(End.CONNECT_FAILED, number)
+        try:
+            self.socket.getpeername()
+        except OSError:
+            return False
+        self.opening = False
+        return True
+
+    @property
+    def opening_mask(self) -> int:
+        """What epoll should wait for while the handshake goes on."""
+        return OUT
+
+    def send(self, request: int, message: bytes) -> None:
+        """Begins to carry a request. `sent_at` is the time just before its first byte goes. Raises Lost."""
+        self.request = request
+        self.answered = self.complete = False
+        self.sent_at = now_ns()
+        self._rest = memoryview(message)
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends what is left. True when nothing is. Raises Lost."""
+        try:
+            while self._rest:
+                self._rest = self._rest[self.socket.send(self._rest) :]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise Lost(End.BROKEN, error.errno or 0) from error
+        self._rest = None
+        return True
+
+    @property
+    def unsent(self) -> bool:
+        return self._rest is not None
+
+    def receive(self, spool: Spool) -> int:
+        """One read into the spool. Gives the time just after it. Raises Lost at the end of the connection."""
+        room = spool.room()
+        try:
+            length, control, _, _ = self.socket.recvmsg_into([room], _CONTROL_ROOM)
+        except BlockingIOError:
+            return now_ns()
+        except OSError as error:
+            raise Lost(End.BROKEN, error.errno or 0) from error
+        now = now_ns()
+        if not length:
+            raise Lost(End.CLOSED)
+        if self.request == IDLE:
+            raise Lost(End.NOT_HTTP)  # bytes that nobody asked for
+        spool.read(self.request, _kernel_ns(control), now, length)
+        self._feed(room[:length])
+        return now
+
+    def _feed(self, data: memoryview) -> None:
+        self.answered = True
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise Lost(End.NOT_HTTP) from error
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if self._parser.get_status_code() not in _INFORMATIONAL:
+            self.complete = True
+            self._keep = self._parser.should_keep_alive()  # known only here; the parser starts over afterwards
+
+    def release(self) -> bool:
+        """The answer is complete. True when the connection can carry another request."""
+        self.request = IDLE
+        self.used = True
+        return self._keep and self._rest is None
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class TlsConnection(Connection):
+    """Through TLS. An event takes the stamp of the read that completed its TLS record."""
+
+    def __init__(self, target: Target, context: ssl.SSLContext, tls: Tls) -> None:
+        super().__init__(target)
+        self._in = ssl.MemoryBIO()
+        self._out = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=tls.server_name)
+        self._tcp_open = False
+
+    def open(self, mask: int) -> bool:
+        if not self._tcp_open:
+            if not super().open(mask):
+                return False
+            self._tcp_open = self.opening = True
+        elif mask & select.EPOLLIN:
+            self._take()
+        try:
+            self._tls.do_handshake()
+            self.opening = False
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            raise Lost(End.TLS_FAILED, error.errno or 0) from error
+        self._give()
+        return not self.opening
+
+    @property
+    def opening_mask(self) -> int:
+        return OUT if self.unsent or not self._tcp_open else IN
+
+    def send(self, request: int, message: bytes) -> None:
+        self._tls.write(message)
+        super().send(request, self._out.read())
+
+    def receive(self, spool: Spool) -> int:
+        control, now = self._take()
+        kernel = _kernel_ns(control)
+        while True:
+            room = spool.room()
+            try:
+                length = cast("int", self._tls.read(LARGEST_READ, cast("bytearray", room)))
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError as error:
+                raise Lost(End.CLOSED if error.errno == ssl.SSL_ERROR_ZERO_RETURN else End.BROKEN) from error
+            if not length:
+                raise Lost(End.CLOSED)
+            if self.request == IDLE:
+                raise Lost(End.NOT_HTTP)
+            spool.read(self.request, kernel, now, length)
+            self._feed(room[:length])
+        self._give()
+        return now
+
+    def _take(self) -> tuple[list[Any], int]:
+        """What the socket has, into the TLS machine."""
+        try:
+            data, control, _, _ = self.socket.recvmsg(LARGEST_READ, _CONTROL_ROOM)
+        except BlockingIOError:
+            return [], now_ns()
+        except OSError as error:
+            raise Lost(End.BROKEN, error.errno or 0) from error
+        now = now_ns()
+        if not data:
+            raise Lost(End.CLOSED)
+        self._in.write(data)
+        return control, now
+
+    def _give(self) -> None:
+        """What the TLS machine has to say (handshake, key updates), to the socket."""
+        if self._out.pending:
+            self._rest = memoryview(bytes(self._rest or b"") + self._out.read())
+            self.flush()
+
+
+def _kernel_ns(control: list[Any]) -> int:
+    for level, kind, data in control:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Certificates are checked against the system's, or those of `ca_file`, unless `verify` is off."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -1,0 +1,217 @@
+"""The sender processes of a profile, seen from the parent: starts them, gives each its shard, gathers their counts."""
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+import latency_profile
+from latency_profile.errors import ProfileError, ServerUnavailable
+from latency_profile.sender.clock import now_ns
+from latency_profile.sender.job import Beat, Collect, Collected, Command, Finished, Point, Ready, Report, Start, Stop
+
+START_DELAY_NS = 50_000_000  # for the start command to reach every process
+LOOK_S = 0.1
+_reports = msgspec.json.Decoder(Report)
+_Recent = deque[tuple[int, int, int, list[int]]]  # (time, reads, completed, lateness) of the last seconds
+_T = TypeVar("_T", bound=Report)
+
+
+class Live(msgspec.Struct):
+    """A look at a running point: the sum over its processes."""
+
+    elapsed_s: float = 0.0
+    sent: int = 0
+    completed: int = 0
+    failed: int = 0
+    reads_per_s: float = 0.0
+    completed_per_s: float = 0.0
+    lateness_ns: Sequence[int] = ()  # of the requests sent in the last seconds
+
+
+class Ran(msgspec.Struct):
+    """A point that is over."""
+
+    start_ns: int  # monotonic
+    started_unix_ns: int
+    ended_ns: int
+    finished: list[Finished]
+
+
+class _Process:
+    def __init__(self, number: int) -> None:
+        root = str(Path(latency_profile.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        self.number = number
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "latency_profile.sender"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": path},
+        )
+        assert self._process.stdin and self._process.stdout
+        self._in, self.out = self._process.stdin, self._process.stdout
+        self._pending = b""
+
+    def tell(self, command: Command) -> None:
+        try:
+            self._in.write(msgspec.json.encode(command) + b"\n")
+            self._in.flush()
+        except BrokenPipeError:
+            raise self.died() from None
+
+    def hear(self) -> list[Report]:
+        """All reports that have come. Blocks until there is one."""
+        data = os.read(self.out.fileno(), 1 << 20)
+        if not data:
+            raise self.died()
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        return [_reports.decode(line) for line in lines]
+
+    def died(self) -> ProfileError:
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return ProfileError(f"sender process {self.number} ended with {how} in mid-point; its spool is kept")
+
+    def close(self) -> None:
+        self._in.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.out.close()
+
+
+class Fleet:
+    """`with Fleet(n) as fleet:` n processes that stay for all points of a profile."""
+
+    def __init__(self, processes: int) -> None:
+        self._processes = [_Process(number) for number in range(processes)]
+        self._selector = selectors.DefaultSelector()
+        for process in self._processes:
+            self._selector.register(process.out, selectors.EVENT_READ, process)
+        self._inbox: list[deque[Report]] = [deque() for _ in range(processes)]
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._selector.close()
+        for process in self._processes:
+            process.close()
+
+    def run(
+        self,
+        points: Sequence[Point],
+        stopped: Callable[[], bool],
+        look: Callable[[Live], None],
+    ) -> Ran:
+        """Runs one point, `points[i]` on process i; returns when all answers have ended, or soon after `stopped()`.
+
+        Raises ServerUnavailable where no process could open a single connection.
+        """
+        for process, point in zip(self._processes, points, strict=True):
+            process.tell(point)
+        ready = [self._one(number, Ready) for number in range(len(points))]
+        if not any(report.connections for report in ready):
+            error = next((report.error for report in ready if report.error), "no connection")
+            self._all(Stop())
+            for number in range(len(points)):
+                self._one(number, Finished)
+            host, port = points[0].target.address
+            raise ServerUnavailable(f"cannot connect to {host} port {port}: {error}")
+        start_ns = now_ns() + START_DELAY_NS
+        started_unix_ns = time.time_ns() + START_DELAY_NS
+        self._all(Start(start_ns))
+        finished = self._watch(start_ns, stopped, look)
+        return Ran(start_ns, started_unix_ns, max(report.ended_ns for report in finished), finished)
+
+    def _watch(self, start_ns: int, stopped: Callable[[], bool], look: Callable[[Live], None]) -> list[Finished]:
+        finished: dict[int, Finished] = {}
+        beats: dict[int, Beat] = {}
+        recent: _Recent = deque()
+        told_to_stop = False
+        while len(finished) < len(self._processes):
+            if stopped() and not told_to_stop:
+                self._all(Stop())
+                told_to_stop = True
+            lateness: list[int] = []
+            self._hear(LOOK_S)
+            for number, inbox in enumerate(self._inbox):
+                while inbox:
+                    report = inbox.popleft()
+                    if isinstance(report, Finished):
+                        finished[number] = report
+                    elif isinstance(report, Beat):
+                        beats[number] = report
+                        lateness.extend(report.lateness_ns)
+            if beats:
+                look(_live(now_ns(), start_ns, beats, recent, lateness))
+        return [finished[number] for number in sorted(finished)]
+
+    def collect(self, orders: Sequence[Collect]) -> list[Collected]:
+        """Has each process turn its spool into columns."""
+        for process, order in zip(self._processes, orders, strict=True):
+            process.tell(order)
+        return [self._one(number, Collected) for number in range(len(orders))]
+
+    def _all(self, command: Command) -> None:
+        for process in self._processes:
+            process.tell(command)
+
+    def _hear(self, timeout: float | None) -> None:
+        for key, _ in self._selector.select(timeout):
+            process: _Process = key.data
+            self._inbox[process.number].extend(process.hear())
+
+    def _one(self, number: int, kind: type[_T]) -> _T:
+        """The next report of this kind from this process; what comes before it no longer matters."""
+        while True:
+            while self._inbox[number]:
+                report = self._inbox[number].popleft()
+                if isinstance(report, kind):
+                    return report
+            self._hear(None)
+
+
+RECENT_NS = 2_000_000_000  # what "now" means in the progress line
+
+
+def _live(
+    now: int,
+    start_ns: int,
+    beats: dict[int, Beat],
+    recent: _Recent,
+    lateness: list[int],
+) -> Live:
+    reads = sum(beat.reads for beat in beats.values())
+    completed = sum(beat.completed for beat in beats.values())
+    recent.append((now, reads, completed, lateness))
+    while recent[0][0] < now - RECENT_NS:
+        recent.popleft()
+    then, reads_then, completed_then, _ = recent[0]
+    seconds = (now - then) / 1e9
+    return Live(
+        elapsed_s=(now - start_ns) / 1e9,
+        sent=sum(beat.sent for beat in beats.values()),
+        completed=completed,
+        failed=sum(beat.failed for beat in beats.values()),
+        reads_per_s=(reads - reads_then) / seconds if seconds else 0.0,
+        completed_per_s=(completed - completed_then) / seconds if seconds else 0.0,
+        lateness_ns=[value for _, _, _, values in recent for value in values],
+    )

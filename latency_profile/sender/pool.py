@@ -1,0 +1,128 @@
+"""Connections: opened before they are needed, reused, and replaced when the server has closed them."""
+
+import errno
+import select
+from collections.abc import Callable
+from ssl import SSLContext
+
+from latency_profile.sender.clock import now_ns
+from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost, TlsConnection, tls_context
+from latency_profile.sender.job import Target
+from latency_profile.sender.spool import End
+
+MOST_OPENING = 64  # handshakes at a time: more could overflow the server's accept queue, and a lost SYN costs a second
+CONNECT_TIMEOUT_NS = 30_000_000_000
+PAUSE_AFTER_FAILURE_NS = 100_000_000
+OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Pool:
+    """Idle connections are taken last in, first out: the warmest is the least likely to have been closed meanwhile."""
+
+    def __init__(self, target: Target, epoll: select.epoll, limit: int) -> None:
+        self._target = target
+        self._context: SSLContext | None = tls_context(target.tls) if target.tls else None
+        self._epoll = epoll
+        self._limit = limit
+        self._idle: list[Connection] = []
+        self._opening = 0
+        self._pause_until = 0
+        self.all: dict[int, Connection] = {}
+        self.spare = 1  # how many idle ones there should be
+        self.opened = self.failed = self.closed_by_server = 0
+        self.connect_ns: list[int] = []  # of the first few: how long a handshake takes
+        self.last_failure: Lost | None = None
+        self.on_failed: Callable[[Lost], None] = lambda _: None
+
+    def take(self, fresh: bool = False) -> Connection | None:
+        """An idle connection; with `fresh`, one that has never carried a request."""
+        if not fresh:
+            return self._idle.pop() if self._idle else None
+        for place, connection in enumerate(self._idle):
+            if not connection.used:
+                return self._idle.pop(place)
+        return None
+
+    def give_back(self, connection: Connection) -> None:
+        self._idle.append(connection)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def keep(self, wanted: int) -> None:
+        """Opens connections until idle and opening ones make `wanted`, or the limit is reached."""
+        while self._idle_and_opening < wanted and self._opening < MOST_OPENING and not self._at_limit:
+            if now_ns() < self._pause_until:
+                return
+            try:
+                self._open()
+            except Lost as lost:
+                self._failure(lost)
+                return
+            except OSError as error:  # no socket to be had
+                self._failure(Lost(End.CONNECT_FAILED, error.errno or 0))
+                return
+
+    @property
+    def _idle_and_opening(self) -> int:
+        return len(self._idle) + self._opening
+
+    @property
+    def _at_limit(self) -> bool:
+        return bool(self._limit) and len(self.all) >= self._limit
+
+    def _open(self) -> None:
+        tls = self._target.tls
+        if tls and self._context:
+            connection: Connection = TlsConnection(self._target, self._context, tls)
+        else:
+            connection = Connection(self._target)
+        self.all[connection.fd] = connection
+        self._opening += 1
+        self._epoll.register(connection.fd, OUT)
+
+    def advance(self, connection: Connection, mask: int) -> bool:
+        """Goes on with an opening connection's handshake. True when it can be used."""
+        try:
+            if not connection.open(mask):
+                self._epoll.modify(connection.fd, connection.opening_mask)
+                return False
+        except Lost as lost:
+            self.drop(connection)
+            self._failure(lost)
+            return False
+        self._epoll.modify(connection.fd, IN)
+        self._opening -= 1
+        self.opened += 1
+        if len(self.connect_ns) < MOST_OPENING:
+            self.connect_ns.append(now_ns() - connection.opened_at)
+        self._idle.append(connection)
+        return True
+
+    def _failure(self, lost: Lost) -> None:
+        self.failed += 1
+        self.last_failure = lost
+        self._pause_until = now_ns() + PAUSE_AFTER_FAILURE_NS
+        self.on_failed(lost)
+
+    def drop(self, connection: Connection) -> None:
+        """Closes a connection, whatever it was doing."""
+        del self.all[connection.fd]
+        if connection.opening:
+            self._opening -= 1
+        elif connection.request == IDLE and connection in self._idle:
+            self._idle.remove(connection)
+        connection.close()  # which also takes it out of epoll
+
+    def drop_slow_handshakes(self, now: int) -> None:
+        for connection in list(self.all.values()):
+            if connection.opening and now - connection.opened_at > CONNECT_TIMEOUT_NS:
+                self.drop(connection)
+                self._failure(Lost(End.CONNECT_TIMEOUT))
+
+    def close(self) -> None:
+        for connection in self.all.values():
+            connection.close()
+        self.all.clear()
+        self._idle.clear()

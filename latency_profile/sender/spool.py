@@ -1,0 +1,138 @@
+"""What a sender process writes while it measures: a log of facts, in the order in which they happened.
+
+Each entry is a header and, for a read, the bytes that were read. Nothing is interpreted here; `replay` gives the
+entries back with the kernel's realtime stamps turned into monotonic ones.
+"""
+
+import enum
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from latency_profile.sender.clock import clock_pair, now_ns
+
+HEADER = struct.Struct("<BBHIqqI")  # kind, info, errno, request, a, b, length
+LARGEST_READ = 1 << 16
+_ROOM = 1 << 20
+_FLUSH_AT = 1 << 17
+CLOCK_STEP_NS = 1_000_000  # the realtime clock was set, not slewed, when the pair moved by more between two looks
+
+
+class Kind(enum.IntEnum):
+    READ = 1  # a: kernel receive time (realtime; 0: none), b: time just after the read
+    SENT = 2  # a: just before the first send(); info: records.Flag bits
+    END = 3  # a: when; info: End
+    CLOCK = 4  # a: realtime, b: monotonic, of one moment
+
+
+class End(enum.IntEnum):
+    """How the sender saw a request end. What it means is decided later, from the bytes."""
+
+    COMPLETE = 0  # the HTTP message was complete
+    CLOSED = 1  # the server closed the connection
+    BROKEN = 2  # the connection failed (errno says how)
+    TIMEOUT = 3
+    NOT_HTTP = 4
+    CONNECT_FAILED = 5
+    CONNECT_TIMEOUT = 6
+    TLS_FAILED = 7
+    STOPPED = 8  # still in flight when the point was cut short
+
+
+class Entry(NamedTuple):
+    kind: int
+    request: int
+    info: int
+    errno: int
+    at_ns: int  # monotonic; of a read: when the kernel had its bytes, as well as that is known
+    delay_ns: int  # of a read with a kernel stamp: from kernel to user; -1 without
+    data: bytes
+
+
+class Spool:
+    """The write end. Reads go straight into its buffer, so a read costs no allocation."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._buffer = bytearray(_ROOM)
+        self._view = memoryview(self._buffer)
+        self._at = 0
+        self.slowest_flush_ns = 0
+
+    def room(self) -> memoryview:
+        """Where the next read may put its bytes."""
+        start = self._at + HEADER.size
+        return self._view[start : start + LARGEST_READ]
+
+    def read(self, request: int, kernel_ns: int, user_ns: int, length: int) -> None:
+        """The `length` bytes that now lie in `room()` belong to this request."""
+        HEADER.pack_into(self._buffer, self._at, Kind.READ, 0, 0, request, kernel_ns, user_ns, length)
+        self._advance(HEADER.size + length)
+
+    def note(self, kind: Kind, request: int, at_ns: int, info: int = 0, errno: int = 0) -> None:
+        HEADER.pack_into(self._buffer, self._at, kind, info, errno, request, at_ns, 0, 0)
+        self._advance(HEADER.size)
+
+    def clock(self) -> None:
+        """Notes how realtime and monotonic clock stand to each other now."""
+        realtime, monotonic = clock_pair()
+        HEADER.pack_into(self._buffer, self._at, Kind.CLOCK, 0, 0, 0, realtime, monotonic, 0)
+        self._advance(HEADER.size)
+
+    def _advance(self, size: int) -> None:
+        self._at += size
+        if self._at > _FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._at:
+            return
+        before = now_ns()
+        rest = self._view[: self._at]
+        while rest:
+            rest = rest[os.write(self.fd, rest) :]
+        self._at = 0
+        self.slowest_flush_ns = max(self.slowest_flush_ns, now_ns() - before)
+
+    def close(self) -> None:
+        self.flush()
+        self._view.release()
+        os.close(self.fd)
+
+
+def replay(path: Path) -> Iterator[Entry]:
+    """Yields all entries but the clock's, in order, with `at_ns` monotonic.
+
+    Kernel stamps between two looks at the clocks are converted with the earlier pair; where the realtime clock was set
+    in between, those reads keep the time after the read. A file that was cut off in mid-entry gives what is whole.
+    """
+    held: list[tuple[int, int, int, int, int, int, bytes]] = []
+    offset: int | None = None
+    with path.open("rb", buffering=1 << 20) as file:
+        while len(header := file.read(HEADER.size)) == HEADER.size:
+            kind, info, errno, request, a, b, length = HEADER.unpack(header)
+            data = file.read(length) if length else b""
+            if len(data) != length:
+                break
+            if kind == Kind.CLOCK:
+                new_offset = a - b
+                stepped = offset is not None and abs(new_offset - offset) > CLOCK_STEP_NS
+                yield from _convert(held, None if stepped else offset)
+                held.clear()
+                offset = new_offset
+            else:
+                held.append((kind, request, info, errno, a, b, data))
+        yield from _convert(held, offset)
+
+
+def _convert(held: list[tuple[int, int, int, int, int, int, bytes]], offset: int | None) -> Iterator[Entry]:
+    for kind, request, info, errno, a, b, data in held:
+        if kind != Kind.READ:
+            yield Entry(kind, request, info, errno, a, -1, data)
+        elif a and offset is not None:
+            kernel = min(a - offset, b)  # the pair is known to a microsecond or so
+            yield Entry(kind, request, info, errno, kernel, b - kernel, data)
+        else:
+            yield Entry(kind, request, info, errno, b, -1, data)
