@@ -1,0 +1,170 @@
+"""What settings must hold together. Each refusal is one UsageError: the flag, what it got, what it takes."""
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from latency_profile.errors import UsageError
+from latency_profile.settings.definition import BY_NAME, Settings
+from latency_profile.settings.shown import shown
+
+SPLIT_TOLERANCE = 1e-6  # how far from 1 the parts of a traffic split may sum
+
+
+def _refuse(settings: Settings, name: str, takes: str) -> NoReturn:
+    got = shown(BY_NAME[name], getattr(settings, name))
+    raise UsageError(f"{settings.spelled(name)}: got {got}, {takes}")
+
+
+def _one_of(settings: Settings, *names: str) -> None:
+    """Of settings that exclude each other, at most one may be given."""
+    given = [name for name in names if settings.given(name)]
+    if len(given) > 1:
+        takes = f"takes no {BY_NAME[given[1]].flag} beside it"
+        where = settings.source(given[1])
+        _refuse(settings, given[0], takes + (f", which {where.spelled} gives" if where.level != "flag" else ""))
+
+
+def _needs(settings: Settings, name: str, condition: bool, what: str) -> None:
+    """A setting that somebody chose, other than off or 0, and that would do nothing is refused."""
+    if settings.given(name) and getattr(settings, name) and not condition:
+        _refuse(settings, name, f"takes effect only with {what}")
+
+
+def _check_load(settings: Settings) -> None:
+    _one_of(settings, "request_rate", "request_rates")
+    _one_of(settings, "request_rate", "concurrencies")
+    _one_of(settings, "request_rates", "concurrencies")
+    paced = any(math.isfinite(rate) for rate in settings.rates)
+    for name in ("arrival", "burstiness"):
+        _needs(settings, name, paced, "a finite --request-rate or --request-rates")
+    for name in ("benchmark_time_seconds", "warmup_seconds", "cooldown_seconds"):
+        _needs(settings, name, paced or bool(settings.concurrencies), "a finite request rate or --concurrencies")
+    constant = settings.given("burstiness") and settings.arrival == "constant"
+    if constant or (settings.burstiness != 1.0 and settings.arrival != "gamma"):
+        _refuse(settings, "burstiness", f"takes --arrival gamma, not {settings.arrival}")
+    timed = settings.benchmark_time_seconds
+    if timed is not None:
+        counted = bool(settings.concurrencies) or any(math.isinf(rate) for rate in settings.rates)
+        what = "an unlimited rate or --concurrencies where --benchmark-time-seconds is given"
+        _needs(settings, "num_prompts", counted, what)
+        if settings.warmup_seconds + settings.cooldown_seconds >= timed:
+            name = "warmup_seconds" if settings.warmup_seconds > 0 else "cooldown_seconds"
+            _refuse(
+                settings,
+                name,
+                "takes a time that, with --warmup-seconds and --cooldown-seconds together, is under the "
+                f"{timed:g} s of --benchmark-time-seconds",
+            )
+
+
+def _check_workload(settings: Settings) -> None:
+    synthetic = settings.input_len is not None or settings.output_len is not None
+    ways = "--dataset FILE, --use-dummy-text, or --input-len N with --output-len N"
+    if not (settings.dataset or settings.use_dummy_text or synthetic):
+        raise UsageError(f"--dataset: got nothing, takes a data set file; a workload is one of {ways}")
+    if settings.dataset and settings.use_dummy_text:
+        _refuse(settings, "dataset", f"takes no --use-dummy-text beside it; a workload is one of {ways}")
+    for name in ("input_len", "output_len"):
+        if getattr(settings, name) is not None and (settings.dataset or settings.use_dummy_text):
+            other = "--dataset" if settings.dataset else "--use-dummy-text"
+            _refuse(settings, name, f"takes no {other} beside it; a workload is one of {ways}")
+    for side, other in (("input", "output"), ("output", "input")):
+        mean, spread = getattr(settings, f"{side}_len"), getattr(settings, f"{side}_len_stddev")
+        least, greatest = getattr(settings, f"{side}_len_min"), getattr(settings, f"{side}_len_max")
+        if mean is not None and getattr(settings, f"{other}_len") is None:
+            _refuse(settings, f"{side}_len", f"takes --{other}-len beside it")
+        _needs(settings, f"{side}_len_stddev", mean is not None, f"--{side}-len")
+        for name in (f"{side}_len_min", f"{side}_len_max"):
+            _needs(settings, name, mean is not None and spread > 0, f"--{side}-len-stddev above 0")
+        if mean is not None and least is not None and least > mean:
+            _refuse(settings, f"{side}_len_min", f"takes at most the {mean} of --{side}-len")
+        if mean is not None and greatest is not None and greatest < mean:
+            _refuse(settings, f"{side}_len_max", f"takes at least the {mean} of --{side}-len")
+        _needs(settings, f"max_{side}_length", not synthetic, "--dataset or --use-dummy-text")
+    if settings.nonce is not None and not settings.unique_prompts:
+        _refuse(settings, "nonce", "takes no --no-unique-prompts beside it")
+
+
+def _check_models(settings: Settings) -> None:
+    models, split = settings.models, settings.traffic_split
+    if len(set(models)) < len(models):
+        _refuse(settings, "models", "takes each model once")
+    if split is None:
+        return
+    if not models:
+        _refuse(settings, "traffic_split", "takes --models beside it, one for each part")
+    if len(split) != len(models):
+        _refuse(settings, "traffic_split", f"takes one part for each of the {len(models)} models of --models")
+    total = math.fsum(split)
+    if abs(total - 1) > SPLIT_TOLERANCE:
+        _refuse(settings, "traffic_split", f"takes parts that sum to 1 within 0.000001; these sum to {total:.9g}")
+
+
+def _check_answers(settings: Settings) -> None:
+    if settings.use_beam_search and settings.best_of < 2:
+        raise UsageError(
+            f"{settings.spelled('use_beam_search')}: got --best-of {settings.best_of}, takes --best-of 2 or more, the "
+            "beam's width"
+        )
+    if settings.stream_request and settings.best_of > 1:
+        _refuse(settings, "best_of", "takes no --stream-request beside it: the best answer is known at its end only")
+    if settings.sax_model is not None and settings.backend != "sax":
+        _refuse(settings, "sax_model", f"takes --backend sax, not {settings.backend}")
+
+
+def _check_readable(settings: Settings, name: str) -> None:
+    path: Path | None = getattr(settings, name)
+    if path is None:
+        return
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        _refuse(settings, name, f"takes {BY_NAME[name].kind.takes} ({error.strerror})")
+
+
+def _check_server(settings: Settings, environ: Mapping[str, str]) -> None:
+    _one_of(settings, "url", "host")
+    _one_of(settings, "url", "port")
+    for name in ("ca_file", "insecure"):
+        _needs(settings, name, (settings.url or "").lower().startswith("https:"), "a --url of https")
+    if settings.ca_file is not None and settings.insecure:
+        _refuse(settings, "ca_file", "takes no --insecure beside it")
+    _check_readable(settings, "ca_file")
+    _one_of(settings, "api_key_file", "api_key_env")
+    if settings.given("api_key_env") and not environ.get(settings.api_key_env, "").strip():
+        _refuse(settings, "api_key_env", f"takes {BY_NAME['api_key_env'].kind.takes}")
+    settings.api_key(environ)
+    _needs(settings, "prometheus_url", settings.scrape_server_metrics, "--scrape-server-metrics")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """What is not there yet is made in the nearest folder that is."""
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    except OSError:  # a folder on the way that may not be entered, a name that is too long
+        return False
+
+
+def _check_results(settings: Settings) -> None:
+    if settings.output_bucket_filepath is not None and settings.output_bucket is None:
+        _refuse(settings, "output_bucket_filepath", "takes --output-bucket beside it")
+    for name in ("output_bucket", "save_aggregated_result"):
+        _needs(settings, name, settings.save_json_results, "--save-json-results")
+    if not _can_be_written(settings.output_dir.absolute()):
+        _refuse(settings, "output_dir", f"takes {BY_NAME['output_dir'].kind.takes}")
+
+
+def check(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raises UsageError at the first combination that cannot be, or that would leave a given setting without effect."""
+    _check_load(settings)
+    _check_models(settings)
+    _check_answers(settings)
+    _check_workload(settings)
+    _check_server(settings, environ)
+    _check_results(settings)

@@ -1,0 +1,55 @@
+"""How values are shown: in error lines, in results and in tables. Secrets stay out of all three."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from latency_profile.settings.rows import Setting
+
+_LONGEST = 80  # characters of a value that an error line repeats
+_SECRET_NAME = re.compile(r"api[_-]?key|access[_-]?token|auth|bearer|password|secret", re.IGNORECASE)
+_SECRET = re.compile(_SECRET_NAME.pattern + r"|://[^/\s]*@|[?&][^=\s]+=", re.IGNORECASE)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return str(value)
+
+
+def shown(row: Setting, value: object) -> str:
+    """What an error line says the setting got: at most 80 characters, on one line, quoted where it is text."""
+    if row.secret or _SECRET.search(str(value)):
+        return "a value that is not shown"
+    spelled = repr(str(value)) if isinstance(value, str | Path) else repr(_text(value))[1:-1]
+    return spelled if len(spelled) <= _LONGEST else spelled[: _LONGEST - 1] + "…"
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        hidden = "(not shown)"
+        return {key: hidden if _SECRET_NAME.search(key) else _without_secrets(inner) for key, inner in value.items()}
+    return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
+
+
+def plain(row: Setting, value: Any) -> Any:
+    """The value as JSON has it: "inf" for an unlimited rate, lists for tuples, header names without their values."""
+    if row.name == "header":
+        return [f"{name}: (not shown)" for name, _ in value]
+    if isinstance(value, tuple):
+        return [plain(row, part) for part in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf"
+    return str(value) if isinstance(value, Path) else _without_secrets(value)
+
+
+def default_text(row: Setting) -> str:
+    """The default as help and tables show it; "" where there is none."""
+    if row.required or row.default in (None, (), {}):
+        return ""
+    if isinstance(row.default, bool):
+        return str(row.default).lower()
+    return str(row.default)
