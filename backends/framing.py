@@ -10,22 +10,21 @@ from collections.abc import Iterator
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|$)")
 
 
-def sse_events(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields (offset just behind the event's blank line, its data) for each event that has data."""
+def sse_events(body: bytes) -> list[tuple[int, bytes]]:
+    """(offset just behind the event's blank line, its data) of each event that has data."""
     if b"\r" in body:
-        yield from _any_line_ends(body, 0)
-        return
+        return list(_any_line_ends(body, 0))
     # The form that nearly all servers send, `data: …` and a blank line, without a regular expression a line.
-    start = 0
-    while (end := body.find(b"\n\n", start)) >= 0:
-        if body.startswith(b"data:", start) and body.find(b"\n", start, end) < 0:
-            space = body[start + 5 : start + 6] == b" "
-            yield end + 2, body[start + 6 if space else start + 5 : end]
-        else:
-            yield from _any_line_ends(body[start : end + 2], start)
-        start = end + 2
-    if start < len(body):
-        yield from _any_line_ends(body[start:], start)
+    events: list[tuple[int, bytes]] = []
+    end = 0
+    for block in body.split(b"\n\n"):
+        begin = end
+        end += len(block) + 2
+        if b"\n" not in block and block.startswith(b"data: "):
+            events.append((min(end, len(body)), block[6:]))
+        elif block:
+            events.extend(_any_line_ends(body[begin:end], begin))
+    return events
 
 
 def _any_line_ends(part: bytes, base: int) -> Iterator[tuple[int, bytes]]:

@@ -67,14 +67,14 @@ def read_event(payload: bytes) -> Piece:
     message = choice.delta or choice.message
     text = choice.text if message is None else _visible(message)
     finish = choice.finish_reason
-    return Piece(
-        text=text or "",
-        choice=True,
-        token_ids=len(choice.token_ids) if choice.token_ids else 0,
-        total_output=total,
-        input_tokens=prompt,
-        finish=finish,
-        error=f"finish_reason {finish}" if finish in BAD_FINISHES else None,
+    return Piece(  # by position: this runs once a token
+        text or "",
+        True,
+        len(choice.token_ids) if choice.token_ids else 0,
+        total,
+        prompt,
+        finish,
+        f"finish_reason {finish}" if finish in BAD_FINISHES else None,
     )
 
 

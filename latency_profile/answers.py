@@ -4,7 +4,6 @@ Runs after the answers have ended, off the sending path. Pure: reads with their 
 """
 
 import errno
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -169,15 +168,22 @@ def _http_error(status: int) -> Status:
 
 def _tokens(events: Sequence[tuple[int, Piece]], reads: Sequence[Entry], bounds: Sequence[int], streamed: bool) -> Row:
     """Tokens of the answer and of each event, by the ladder: usage, ids, text."""
-    counts = _event_counts([piece for _, piece in events])
-    total = next((piece.total_output for _, piece in reversed(events) if piece.total_output is not None), None)
-    prompt = next((piece.input_tokens for _, piece in reversed(events) if piece.input_tokens is not None), NONE)
-    ids = sum(piece.token_ids for _, piece in events)
+    pieces = [piece for _, piece in events]
+    total, prompt, ids = None, NONE, 0
+    for piece in pieces:
+        ids += piece.token_ids
+        if piece.total_output is not None:
+            total = piece.total_output
+        if piece.input_tokens is not None:
+            prompt = piece.input_tokens
     timed: list[tuple[int, int]] = []
     if streamed:
-        for (end, _), tokens in zip(events, counts, strict=True):
+        read = 0
+        for (end, _), tokens in zip(events, _event_counts(pieces, ids), strict=True):
             if tokens:
-                timed.append((reads[bisect_left(bounds, end)].at_ns, tokens))
+                while bounds[read] < end:
+                    read += 1
+                timed.append((reads[read].at_ns, tokens))
     if total is not None:
         output, source = total, TokenSource.USAGE
     elif ids:
@@ -193,20 +199,20 @@ def _tokens(events: Sequence[tuple[int, Piece]], reads: Sequence[Entry], bounds:
         event_output_tokens=ids or NONE,
         token_source=source,
         events=timed,
-        text="".join(piece.text for _, piece in events) if output == NONE else None,
+        text="".join(piece.text for piece in pieces) if output == NONE else None,
     )
 
 
-def _event_counts(pieces: Sequence[Piece]) -> list[int]:
+def _event_counts(pieces: Sequence[Piece], ids: int) -> list[int]:
     """How many tokens each event carried.
 
     By its ids; else by the growth of a usage that comes with every event; else one for an event with text. An event
     with empty text counts only when ids or usage say so; usage that comes once, at the end, says nothing of one event.
     """
-    if any(piece.token_ids for piece in pieces):
+    if ids:
         return [piece.token_ids for piece in pieces]
-    told = [piece for piece in pieces if piece.choice]
-    if sum(piece.total_output is not None for piece in told) > len(told) // 2 and len(told) > 1:
+    told = sum(piece.choice for piece in pieces)
+    if told > 1 and sum(piece.choice and piece.total_output is not None for piece in pieces) > told // 2:
         counts, before = [], 0
         for piece in pieces:
             now = piece.total_output if piece.choice and piece.total_output is not None else before

@@ -35,7 +35,7 @@ def describe(
         f"the first request, {request.input_length} tokens in and {request.output_length} out, to {server.url}:\n\n"
     )
     head = [f"POST {server.prefix}{door.path} HTTP/1.1", f"host: {server.authority}", "content-type: application/json"]
-    head += [f"{name}: (not shown)" for name in server.headers]
+    head += [f"{name}: (not shown)" for name, _ in server.headers]
     head += [f"content-length: {len(body)}", ""]
     text = body.decode("utf-8")
     more = f"… and {len(text) - SHOWN_BODY} characters more" if len(text) > SHOWN_BODY else ""

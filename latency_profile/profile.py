@@ -209,10 +209,10 @@ def choose_door(settings: Settings, backend: Backend) -> tuple[str, Door]:
 
 def server_of(settings: Settings, environ: Mapping[str, str]) -> Server:
     """The server that the settings name, with the headers that every request carries."""
-    headers = dict(settings.header)
+    headers = list(settings.header)
     key = settings.api_key(environ)
-    if key and not any(name.lower() == "authorization" for name in headers):
-        headers["authorization"] = f"Bearer {key}"
+    if key and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("authorization", f"Bearer {key}"))
     ca_file = str(settings.ca_file) if settings.ca_file else None
     return server_at(settings.host, settings.port, settings.url, headers, ca_file, not settings.insecure)
 
@@ -287,7 +287,7 @@ def _metrics_source(settings: Settings, server: Server) -> "MetricsSource | None
             namespace=settings.pm_namespace,
             job=settings.pm_job,
             backend=settings.backend,
-            headers=server.headers,
+            headers=dict(server.headers),
             verify=server.ca_file or server.verify,
         )
     )

@@ -1,7 +1,7 @@
 """The server under test before anything is timed: where it is, whether it answers, which models it serves."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ class Server:
     host: str
     port: int
     prefix: str  # of every path, "" or "/team"
-    headers: Mapping[str, str]
+    headers: Sequence[tuple[str, str]]
     ca_file: str | None = None
     verify: bool = True
 
@@ -47,7 +47,7 @@ class Server:
             f"user-agent: latency-profile/{__version__}",
             "content-type: application/json",
             "accept: */*",
-            *(f"{name}: {value}" for name, value in self.headers.items()),
+            *(f"{name}: {value}" for name, value in self.headers),
         ]
         tls = Tls(self.host, self.ca_file, self.verify) if self.scheme == "https" else None
         return Target(address, family, "".join(f"{line}\r\n" for line in lines).encode("latin-1"), tls)
@@ -82,7 +82,7 @@ class Server:
 
 
 def server_at(
-    host: str, port: int, url: str | None, headers: Mapping[str, str], ca_file: str | None, verify: bool
+    host: str, port: int, url: str | None, headers: Sequence[tuple[str, str]], ca_file: str | None, verify: bool
 ) -> Server:
     """The server that --url names, or else --host and --port; the settings have checked all three."""
     if url is None:

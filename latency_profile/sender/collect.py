@@ -51,9 +51,9 @@ class _Files:
         self._columns = {name: array(code) for name, code in columns.items()}
         self._files = {name: Path(f"{prefix}.{name}").open("wb") for name in columns}  # noqa: SIM115 closed below
 
-    def add(self, values: Iterable[int]) -> None:
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
+    def extend(self, *values: list[int]) -> None:
+        for column, new in zip(self._columns.values(), values, strict=True):
+            column.extend(new)
 
     def flush_if_full(self) -> None:
         if len(next(iter(self._columns.values()))) >= _ROWS_HELD:
@@ -80,9 +80,10 @@ def collect(order: Collect) -> Collected:
     with Path(f"{order.columns}.texts").open("wb") as text_file:
         for index, sent, flags, reads, end in _answers(order.spool):
             row = read_answer(reads, end, door, order.streaming)
-            rows.add(_numbers(index, sent, flags, row, order.start_ns))
-            for at, tokens in row.events:
-                events.add((at - order.start_ns, min(tokens, _MOST_TOKENS)))
+            rows.extend(*([number] for number in _numbers(index, sent, flags, row, order.start_ns)))
+            events.extend(
+                [at - order.start_ns for at, _ in row.events], [min(tokens, _MOST_TOKENS) for _, tokens in row.events]
+            )
             rows.flush_if_full()
             events.flush_if_full()
             count += 1

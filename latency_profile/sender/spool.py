@@ -111,28 +111,31 @@ def replay(path: Path) -> Iterator[Entry]:
     held: list[tuple[int, int, int, int, int, int, bytes]] = []
     offset: int | None = None
     with path.open("rb", buffering=1 << 20) as file:
-        while len(header := file.read(HEADER.size)) == HEADER.size:
-            kind, info, errno, request, a, b, length = HEADER.unpack(header)
-            data = file.read(length) if length else b""
+        read, size, unpack = file.read, HEADER.size, HEADER.unpack
+        while len(header := read(size)) == size:
+            kind, info, errno, request, a, b, length = unpack(header)
+            data = read(length) if length else b""
             if len(data) != length:
                 break
             if kind == Kind.CLOCK:
                 new_offset = a - b
                 stepped = offset is not None and abs(new_offset - offset) > CLOCK_STEP_NS
-                yield from _convert(held, None if stepped else offset)
+                yield from _converted(held, None if stepped else offset)
                 held.clear()
                 offset = new_offset
             else:
                 held.append((kind, request, info, errno, a, b, data))
-        yield from _convert(held, offset)
+        yield from _converted(held, offset)
 
 
-def _convert(held: list[tuple[int, int, int, int, int, int, bytes]], offset: int | None) -> Iterator[Entry]:
+def _converted(held: list[tuple[int, int, int, int, int, int, bytes]], offset: int | None) -> list[Entry]:
+    entries = []
     for kind, request, info, errno, a, b, data in held:
         if kind != Kind.READ:
-            yield Entry(kind, request, info, errno, a, -1, data)
+            entries.append(Entry(kind, request, info, errno, a, -1, data))
         elif a and offset is not None:
             kernel = min(a - offset, b)  # the pair is known to a microsecond or so
-            yield Entry(kind, request, info, errno, kernel, b - kernel, data)
+            entries.append(Entry(kind, request, info, errno, kernel, b - kernel, data))
         else:
-            yield Entry(kind, request, info, errno, b, -1, data)
+            entries.append(Entry(kind, request, info, errno, b, -1, data))
+    return entries
