@@ -1,0 +1,250 @@
+"""A data set on disk: found item by item, read item by item.
+
+The first look at a file goes over all of it once, checks its form and notes where each item lies; what is kept in
+memory and in the cache is that index, never the texts. The form is told by content: a JSON array or JSON Lines, of
+conversations (ShareGPT: {"conversations": [{"value": ...}, ...]}) or of prompts ({"prompt": ..., "output_len": ...}).
+"""
+
+import mmap
+import os
+import re
+import weakref
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.errors import UsageError
+from latency_profile.workload.cache import Cache
+
+TAKES = 'it takes ShareGPT JSON, or JSON Lines of {"prompt": text, "output_len": tokens}'
+
+# States of an item, also the reasons why it is left out.
+USABLE, SHORT, NOT_UNICODE = 0, 1, 2
+
+_BOM = b"\xef\xbb\xbf"
+_BETWEEN = re.compile(rb"[\s,]*")
+_BLANK = re.compile(rb"\s*")
+# Each escape of a JSON string; the group is half a surrogate pair that stands alone.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+
+
+class _Conversation(msgspec.Struct):
+    conversations: list[msgspec.Raw]
+
+
+class _Turn(msgspec.Struct):
+    value: str
+
+
+class _Prompt(msgspec.Struct):
+    prompt: str
+    output_len: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+_KINDS: dict[str, msgspec.json.Decoder[Any]] = {
+    "sharegpt": msgspec.json.Decoder(_Conversation),
+    "prompts": msgspec.json.Decoder(_Prompt),
+}
+_turn = msgspec.json.Decoder(_Turn)
+
+
+class Item(NamedTuple):
+    """One prompt, with the answer or the output length that the data set has for it."""
+
+    prompt: str
+    completion: str | None
+    output_length: int | None
+
+
+class Dataset:
+    """Item i is `sizes[i]` bytes of the file from `starts[i]` on; `states[i]` says whether it can be used."""
+
+    def __init__(self, path: Path, sha256: str, index: dict[str, NDArray[Any]]) -> None:
+        self.path = path
+        self.sha256 = sha256
+        self.kind = str(index["kind"])
+        self.starts = index["starts"]
+        self.sizes = index["sizes"]
+        self.states = index["states"]
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def read(self, place: int) -> Item:
+        """The item at a place that is USABLE. Raises UsageError where the file has changed under the run."""
+        # pread, not mmap: pages of a mapping would count as this process's memory.
+        content = os.pread(self._descriptor, int(self.sizes[place]), int(self.starts[place]))
+        try:
+            return _item(self.kind, content)
+        except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+            raise UsageError(f"--dataset {self.path}: the file changed while it was read") from error
+
+
+def open_dataset(path: Path, cache: Cache) -> Dataset:
+    """Opens a data set; its index comes from the cache where that knows the content. Raises UsageError."""
+    try:
+        if path.is_dir():
+            raise UsageError(f"--dataset {path}: a folder; {TAKES}")
+        if path.stat().st_size == 0:
+            raise UsageError(f"--dataset {path}: the file is empty; {TAKES}")
+        sha256 = cache.sha256(path)
+        name = f"items-1-{sha256}"
+        index = cache.load(name)
+        if index is None or not _sound(index, path.stat().st_size):
+            index = _index(path)
+            cache.store(name, **index)
+        return Dataset(path, sha256, index)
+    except FileNotFoundError as error:
+        raise UsageError(f"--dataset {path}: no such file; {TAKES}") from error
+    except OSError as error:
+        raise UsageError(f"--dataset {path}: cannot be read: {error.strerror}; {TAKES}") from error
+
+
+def _sound(index: dict[str, NDArray[Any]], size: int) -> bool:
+    """Whether an index from the cache fits the file."""
+    if set(index) != {"kind", "starts", "sizes", "states"} or str(index["kind"]) not in _KINDS:
+        return False
+    starts, sizes, states = index["starts"], index["sizes"], index["states"]
+    same = len(starts) == len(sizes) == len(states) > 0
+    return same and bool((starts >= 0).all() and (sizes > 0).all() and (starts + sizes <= size).all())
+
+
+def _item(kind: str, content: bytes) -> Item:
+    if kind == "prompts":
+        entry = _KINDS[kind].decode(content)
+        return Item(entry.prompt, None, entry.output_len)
+    turns = _KINDS[kind].decode(content).conversations
+    return Item(_turn.decode(turns[0]).value, _turn.decode(turns[1]).value, None)
+
+
+def _state(kind: str, content: bytes) -> int:
+    """Raises ValidationError where an item whose JSON is sound is not of this kind."""
+    try:
+        if kind == "sharegpt" and len(_KINDS[kind].decode(content).conversations) < 2:
+            return SHORT
+        _item(kind, content)
+    except UnicodeDecodeError:
+        return NOT_UNICODE
+    return USABLE
+
+
+def _mend(content: mmap.mmap) -> list[int]:
+    """Puts U+FFFD for each half of a surrogate pair that stands alone, and returns where.
+
+    JSON allows such halves and Python writes them, but they are no text that a server could be sent, and the decoder
+    takes none. U+FFFD's escape has their length, so every other place in the file stays where it is.
+    """
+    alone = [found.start(1) for found in _ESCAPE.finditer(content) if found[1] is not None]
+    for start in alone:
+        content[start : start + 6] = b"\\ufffd"
+    return alone
+
+
+def _index(path: Path) -> dict[str, NDArray[Any]]:
+    """Looks at the whole file once. Raises UsageError."""
+    # A private mapping: what `_mend` writes to it stays in this process.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
+        begin = _BLANK.match(content, len(_BOM) if content[: len(_BOM)] == _BOM else 0)
+        assert begin is not None  # the pattern matches nothing, too
+        if begin.end() == len(content):
+            raise UsageError(f"--dataset {path}: the file has only white space; {TAKES}")
+        opening = content[begin.end() : begin.end() + 1]
+        if opening not in (b"[", b"{"):
+            raise UsageError(f"--dataset {path}: begins with {opening!r}, neither [ nor {{; {TAKES}")
+        split = _array if opening == b"[" else _lines
+        mended: list[int] = []
+        try:
+            spans = split(path, content, begin.end())
+        except UsageError:
+            mended = _mend(content)
+            if not mended:
+                raise
+            spans = split(path, content, begin.end())
+        if not spans:
+            raise UsageError(f"--dataset {path}: the list is empty; {TAKES}")
+        kind = _kind(content[slice(*spans[0])])
+        states = np.zeros(len(spans), dtype=np.uint8)
+        for number, (start, end) in enumerate(spans):
+            try:
+                states[number] = _state(kind or "sharegpt", content[start:end])
+            except msgspec.ValidationError as error:
+                wrong = f"item {number + 1} ({_place(content, start)}) is not of the form: {error}"
+                if kind is None:
+                    wrong = 'item 1 has neither "conversations" nor "prompt"'
+                raise UsageError(f"--dataset {path}: {wrong}; {TAKES}") from error
+    bounds = np.asarray(spans, dtype=np.int64)
+    states[np.searchsorted(bounds[:, 0], mended, side="right") - 1] = NOT_UNICODE
+    return {
+        "kind": np.asarray(kind),
+        "starts": bounds[:, 0].copy(),
+        "sizes": bounds[:, 1] - bounds[:, 0],
+        "states": states,
+    }
+
+
+def _kind(content: bytes) -> str | None:
+    """What the first item is: its key says so, whatever form the value has."""
+    try:
+        keys = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return None
+    return "sharegpt" if "conversations" in keys else "prompts" if "prompt" in keys else None
+
+
+def _array(path: Path, content: mmap.mmap, start: int) -> list[tuple[int, int]]:
+    """(start, end) of each element of a JSON array, in bytes."""
+    with memoryview(content) as whole, whole[start:] as view:
+        try:
+            sizes = [memoryview(raw).nbytes for raw in msgspec.json.decode(view, type=list[msgspec.Raw])]
+        except msgspec.DecodeError as error:
+            raise UsageError(f"--dataset {path}: malformed JSON, {_where(content, start, error)}; {TAKES}") from error
+    spans = []
+    end = start + 1
+    for size in sizes:
+        between = _BETWEEN.match(content, end)
+        assert between is not None  # the pattern matches nothing, too
+        spans.append((between.end(), between.end() + size))
+        end = between.end() + size
+    return spans
+
+
+def _lines(path: Path, content: mmap.mmap, start: int) -> list[tuple[int, int]]:
+    """(start, end) of each line that is not blank, in bytes."""
+    spans = []
+    number = content[:start].count(b"\n")
+    while start < len(content):
+        number += 1
+        newline = content.find(b"\n", start)
+        end = newline if newline >= 0 else len(content)
+        line = content[start:end]
+        if line.strip():
+            try:
+                msgspec.json.decode(line, type=msgspec.Raw)
+            except msgspec.DecodeError as error:
+                raise UsageError(f"--dataset {path}: malformed JSON, line {number}: {error}; {TAKES}") from error
+            spans.append((start, end))
+        start = end + 1
+    return spans
+
+
+def _where(content: mmap.mmap, start: int, error: Exception) -> str:
+    """The place in the file that a decoder's message speaks of, as a line and in its own words."""
+    found = re.search(r"\(byte (\d+)\)", str(error))
+    if found is None:
+        return f"{_place(content, len(content))}: {error}"
+    offset = start + int(found[1])
+    return f"{_place(content, offset)}: {str(error)[: found.start()].strip()} (byte {offset})"
+
+
+def _place(content: mmap.mmap, offset: int) -> str:
+    """The line of an offset, counted in pieces so that a large file is not copied."""
+    step = 1 << 20
+    lines = 1 + sum(content[at : min(at + step, offset)].count(b"\n") for at in range(0, offset, step))
+    return f"line {lines}"
