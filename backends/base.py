@@ -85,6 +85,7 @@ class Backend:
     doors: Mapping[str, type[Door]]
     models_path: str | None = None  # where the server lists the models that it serves …
     read_models: Callable[[bytes], list[str]] | None = None  # … and their names in its answer; raises BadAnswer
+    version_path: str | None = None  # where it tells its version, as {"version": …}
 
     def door(self, endpoint: str, options: Options) -> tuple[str, Door]:
         """The door that `--endpoint` names, by its name or its path; "generate", the flag's default, is the first one.

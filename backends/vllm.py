@@ -55,4 +55,5 @@ BACKEND = Backend(
     doors={"completions": CompletionsDoor, "chat": ChatDoor},
     models_path="/v1/models",
     read_models=openai.served_models,
+    version_path="/version",
 )

@@ -64,7 +64,8 @@ def run_point(
     """
     with _scratch(bench.folder, point.number) as folder:
         asked = _spell(bench, point, folder)
-        jobs = _jobs(bench, point, asked, len(fleet), folder)
+        shards = point.shards(len(fleet), bench.settings.tcp_conn_limit)
+        jobs = [_job(bench, point, asked, folder, shard, shards) for shard in range(shards)]
         ran = fleet.run(jobs, lambda: bool(interrupt), _looker(bench, point, asked, look))
         orders = [_order(bench, job, ran) for job in jobs]
         collected = fleet.collect(orders)
@@ -124,42 +125,41 @@ def _spell(bench: Bench, point: PlannedPoint, folder: Path) -> _Asked:
     return _Asked(bodies, bounds, columns)
 
 
-def _jobs(bench: Bench, point: PlannedPoint, asked: _Asked, shards: int, folder: Path) -> list[Point]:
-    plan = None
-    if point.due_ns is not None:
-        plan = folder / "plan"
+def _job(bench: Bench, point: PlannedPoint, asked: _Asked, folder: Path, shard: int, shards: int) -> Point:
+    plan = folder / "plan"
+    if point.due_ns is not None and not plan.exists():
         point.due_ns.tofile(plan)
     most = bench.open_files - SPARE_FILES
     limit = bench.settings.tcp_conn_limit
-    return [
-        Point(
-            target=bench.target,
-            bodies=str(asked.bodies),
-            bounds=str(asked.bounds),
-            plan=str(plan) if plan else None,
-            spool=str(folder / f"spool-{shard}"),
-            request_id=f"{bench.nonce}-{point.number}-",
-            shard=shard,
-            shards=shards,
-            concurrency=point.shard_start(shards)[shard] if point.concurrency is not None else 0,
-            duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
-            timeout_ns=round(bench.settings.request_timeout * NS),
-            ahead=_ahead(point, shard, shards, most),
-            connection_limit=max(1, len(range(shard, limit, shards))) if limit else most,
-        )
-        for shard in range(shards)
-    ]
+    return Point(
+        target=bench.target,
+        bodies=str(asked.bodies),
+        bounds=str(asked.bounds),
+        plan=str(plan) if point.due_ns is not None else None,
+        spool=str(folder / f"spool-{shard}"),
+        request_id=f"{bench.nonce}-{point.number}-",
+        shard=shard,
+        shards=shards,
+        concurrency=_share(point.concurrency or 0, shard, shards),
+        duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
+        timeout_ns=round(bench.settings.request_timeout * NS),
+        ahead=min(max(1, _share(_at_once(point, shards), shard, shards)), most),
+        connection_limit=min(_share(limit, shard, shards), most) if limit else most,
+    )
 
 
-def _ahead(point: PlannedPoint, shard: int, shards: int, most: int) -> int:
+def _share(number: int, shard: int, shards: int) -> int:
+    """The part of `number` things that one of `shards` equal shards has."""
+    return len(range(shard, number, shards))
+
+
+def _at_once(point: PlannedPoint, shards: int) -> int:
     """Connections to open before the start: all that a burst or a closed loop needs at once."""
     if point.concurrency is not None:
-        wanted = min(point.concurrency, point.prompts)
-    elif point.rate is not None and np.isinf(point.rate):
-        wanted = point.prompts
-    else:
-        wanted = 2 * shards
-    return min(max(1, len(range(shard, wanted, shards))), most)
+        return min(point.concurrency, point.prompts)
+    if point.rate is not None and np.isinf(point.rate):
+        return point.prompts
+    return 2 * shards
 
 
 def _order(bench: Bench, job: Point, ran: Ran) -> Collect:

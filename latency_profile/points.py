@@ -44,10 +44,9 @@ class PlannedPoint:
             return None
         return float(self.due_ns[-1]) / NS
 
-    def shard_start(self, shards: int) -> list[int]:
-        """How many requests each of `shards` processes keeps in flight: the concurrency, divided."""
-        assert self.concurrency is not None
-        return [len(range(shard, self.concurrency, shards)) for shard in range(shards)]
+    def shards(self, processes: int, connection_limit: int) -> int:
+        """Into how many shards the point is cut: none without a request that it may keep in flight."""
+        return max(1, min(processes, self.concurrency or processes, connection_limit or processes, self.prompts))
 
 
 def plan_points(settings: Settings) -> list[PlannedPoint]:

@@ -17,6 +17,7 @@ from backends.base import Backend, Door, Options, Unsupported
 from latency_profile import results
 from latency_profile.errors import Exit, ProfileError, StorageError, UsageError
 from latency_profile.interrupt import Interrupt, interrupts
+from latency_profile.plan import NS
 from latency_profile.point_run import Bench, run_point
 from latency_profile.points import PlannedPoint, plan_points
 from latency_profile.provenance import provenance
@@ -24,7 +25,7 @@ from latency_profile.report.console import TableRow, render_table
 from latency_profile.report.progress import Progress, make_progress
 from latency_profile.report.rows import log_line, table_row
 from latency_profile.sender.fleet import Fleet
-from latency_profile.server import Server, models_to_ask, server_at
+from latency_profile.server import Server, models_to_ask, server_at, server_version
 from latency_profile.settings import Settings
 from latency_profile.storage import Store, open_bucket, open_folder
 from latency_profile.verdict import exit_code
@@ -44,8 +45,8 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
     points = plan_points(settings)
     nonce = settings.nonce or secrets.token_hex(8)
     stores = _stores(settings)
-    prompts = sum(point.prompts for point in points)
-    workload = prepare(_workload_spec(settings, settings.models or ("",), nonce), prompts)
+    models = settings.models or ("",)  # without a name: the server is asked, once all else is right
+    workload = prepare(_workload_spec(settings, models, nonce), sum(point.prompts for point in points))
     if settings.dry_run:
         from latency_profile.dry_run import describe
 
@@ -54,8 +55,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
     server = server_of(settings, environ)
     target = server.target(door.path)
     models = models_to_ask(server, backend, settings.models)
-    if models != settings.models:
-        workload = prepare(_workload_spec(settings, models, nonce), prompts)
+    workload = workload.for_models(models)
     for store in stores:
         store.check()
     metrics = _metrics_source(settings, server)
@@ -79,7 +79,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
         )
         for notice in workload.notices:
             progress.say(notice)
-        profile = _Profile(bench, fleet, interrupt, progress, metrics, stores)
+        profile = _Profile(bench, fleet, interrupt, progress, metrics, stores, server_version(server, backend))
         profile.run(points)
     return profile.report()
 
@@ -95,9 +95,10 @@ class _Profile:
         progress: Progress,
         metrics: "MetricsSource | None",
         stores: list[Store],
+        version: str | None,
     ) -> None:
         self._bench, self._fleet, self._interrupt, self._progress = bench, fleet, interrupt, progress
-        self._metrics, self._stores = metrics, stores
+        self._metrics, self._stores, self._server_version = metrics, stores, version
         self._outcomes: list[results.Outcome] = []
         self._rows: list[TableRow] = []
         self._places: list[str] = []
@@ -147,6 +148,11 @@ class _Profile:
         result = results.point_result(records)
         row = table_row(point.load, result)
         self._progress.point_finished(log_line(row))
+        if point.concurrency is not None and point.duration_s is not None and len(records) == point.prompts:
+            self._progress.say(
+                f"  --num-prompts={point.prompts} were used up after {records.context.measured_ns / NS:.1f} s of "
+                f"{point.duration_s:g} s: a higher number keeps the loop closed for all of its time"
+            )
         for status, messages in records.context.client["error_samples"].items():
             for message in messages:
                 self._progress.say(f"  {status}: {message}")
@@ -165,7 +171,10 @@ class _Profile:
             for notice in notices:
                 self._progress.say(notice)
         description = self._bench.workload.description
-        return {"server_metrics": metrics, "provenance": provenance(description, {}, len(self._fleet))}
+        return {
+            "server_metrics": metrics,
+            "provenance": provenance(description, self._server_version, len(self._fleet)),
+        }
 
     def _store(self, name: str, data: bytes) -> str:
         """Puts a file into every store; the name under which the first has it. A store that fails is remembered."""

@@ -8,8 +8,8 @@ from typing import Any
 from latency_profile import __version__
 
 
-def provenance(workload: dict[str, Any], server: dict[str, Any], processes: int) -> dict[str, Any]:
-    """The provenance block. `workload` is Workload.description; `server` what the server says of itself."""
+def provenance(workload: dict[str, Any], server_version: str | None, processes: int) -> dict[str, Any]:
+    """The provenance block. `workload` is Workload.description; the version is the server's own word."""
     return {
         "latency_profile": __version__,
         "python": platform.python_version(),
@@ -19,5 +19,5 @@ def provenance(workload: dict[str, Any], server: dict[str, Any], processes: int)
         "image": os.environ.get("LATENCY_PROFILE_IMAGE"),
         "sender_processes": processes,
         "workload": workload,
-        "server": server,
+        "server_version": server_version,
     }

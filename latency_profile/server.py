@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import msgspec
 import requests
 
 from backends.base import Backend, BadAnswer
@@ -91,6 +92,16 @@ def server_at(
     default = {"http": 80, "https": 443}[parts.scheme]
     prefix = parts.path.rstrip("/")
     return Server(parts.scheme, parts.hostname or "", parts.port or default, prefix, headers, ca_file, verify)
+
+
+def server_version(server: Server, backend: Backend) -> str | None:
+    """What the server says its version is; None where it does not say."""
+    if not backend.version_path:
+        return None
+    try:
+        return str(msgspec.json.decode(server.get(backend.version_path))["version"])
+    except (ServerUnavailable, msgspec.DecodeError, KeyError, TypeError):
+        return None
 
 
 def models_to_ask(server: Server, backend: Backend, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class Fleet:
 
     def __init__(self, processes: int) -> None:
         self._processes = [_Process(number) for number in range(processes)]
+        self._active = self._processes  # those that have a part in the present point
         self._selector = selectors.DefaultSelector()
         for process in self._processes:
             self._selector.register(process.out, selectors.EVENT_READ, process)
@@ -121,11 +122,13 @@ class Fleet:
         stopped: Callable[[], bool],
         look: Callable[[Live], None],
     ) -> Ran:
-        """Runs one point, `points[i]` on process i; returns when all answers have ended, or soon after `stopped()`.
+        """Runs one point, `points[i]` on process i (further processes rest); returns when all answers have ended, or
+        soon after `stopped()`.
 
         Raises ServerUnavailable where no process could open a single connection.
         """
-        for process, point in zip(self._processes, points, strict=True):
+        self._active = self._processes[: len(points)]
+        for process, point in zip(self._active, points, strict=True):
             process.tell(point)
         ready = [self._one(number, Ready) for number in range(len(points))]
         if not any(report.connections for report in ready):
@@ -146,7 +149,7 @@ class Fleet:
         beats: dict[int, Beat] = {}
         recent: _Recent = deque()
         told_to_stop = False
-        while len(finished) < len(self._processes):
+        while len(finished) < len(self._active):
             if stopped() and not told_to_stop:
                 self._all(Stop())
                 told_to_stop = True
@@ -166,12 +169,12 @@ class Fleet:
 
     def collect(self, orders: Sequence[Collect]) -> list[Collected]:
         """Has each process turn its spool into columns."""
-        for process, order in zip(self._processes, orders, strict=True):
+        for process, order in zip(self._active, orders, strict=True):
             process.tell(order)
         return [self._one(number, Collected) for number in range(len(orders))]
 
     def _all(self, command: Command) -> None:
-        for process in self._processes:
+        for process in self._active:
             process.tell(command)
 
     def _hear(self, timeout: float | None) -> None:

@@ -1,0 +1,264 @@
+"""From records to samples: what each latency, rate and count means. Pure functions of Records.
+
+`rows` is always a boolean mask over requests, shape (requests,). Times are ns since the point's start.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.records import NONE, Flag, PointContext, Records, Status
+from latency_profile.statistics import CHUNK, NS_PER_S, Sample
+
+Rows = NDArray[np.bool_]
+
+
+def is_burst(context: PointContext) -> bool:
+    """Whether everything was due at once: an unlimited rate in open loop, which has no steady state."""
+    return context.concurrency is None and context.request_rate is None
+
+
+def all_rows(records: Records) -> Rows:
+    return np.ones(len(records), dtype=np.bool_)
+
+
+def rows_of_model(records: Records, model: str) -> Rows:
+    """The requests that went to `model`. Raises ValueError where the point has no such model."""
+    return np.asarray(records["model"] == records.context.models.index(model))
+
+
+def succeeded(records: Records, rows: Rows) -> Rows:
+    return np.asarray(rows & (records["status"] == Status.OK))
+
+
+def arrival_ns(records: Records) -> NDArray[np.int64]:
+    """When each request came to the server's door: due, or in a closed loop sent (NONE where it never was)."""
+    return records["sent_ns"] if records.context.concurrency is not None else records["due_ns"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The measured part of a point: after its warm-up, before its cool-down."""
+
+    start_ns: int
+    end_ns: int
+    rows: Rows  # requests that arrived in [start, end); all of a burst
+
+    @property
+    def length_s(self) -> float:
+        return max(0, self.end_ns - self.start_ns) / NS_PER_S
+
+
+def window(records: Records) -> Window:
+    """The measured window, over all models.
+
+    Where time does not bound the plan its length is the last arrival and one mean gap more. A burst is measured from
+    its first send to its last byte. A point that was cut short ends there.
+    """
+    context = records.context
+    arrivals = arrival_ns(records)
+    came = arrivals >= 0
+    if is_burst(context):
+        sent = records["sent_ns"][records["sent_ns"] >= 0]
+        return Window(int(sent.min()) if len(sent) else 0, context.measured_ns, all_rows(records))
+    n = int(came.sum())
+    if context.duration_s is not None:
+        length = round(context.duration_s * NS_PER_S)
+    elif n > 1:
+        length = int(arrivals[came].max()) * n // (n - 1)
+    else:
+        length = context.measured_ns
+    start = round(context.warmup_s * NS_PER_S)
+    end = length - round(context.cooldown_s * NS_PER_S)
+    if context.cut_short is not None:
+        end = min(end, context.measured_ns)
+    return Window(start, end, came & (arrivals >= start) & (arrivals < end))
+
+
+def _in_order(records: Records, chosen: Rows) -> NDArray[np.intp]:
+    """Indices of the chosen requests, in order of arrival."""
+    indices = np.flatnonzero(chosen)
+    return indices[np.argsort(arrival_ns(records)[indices], kind="stable")]
+
+
+def end_to_end(records: Records, rows: Rows, origin: str) -> Sample:
+    """E2E of the requests, from `origin` ("sent_ns": service, "due_ns": response); unfinished ones until the stop."""
+    return _until(records, rows, origin, "end_ns", records["status"] == Status.OK)
+
+
+def time_to_first_token(records: Records, rows: Rows, origin: str) -> Sample:
+    """TTFT from `origin`. One that was cut short after its first token has a TTFT like any other."""
+    answered = np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_token_ns"] >= 0)
+    return _until(records, rows, origin, "first_token_ns", answered)
+
+
+def _until(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Sample:
+    waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & ~finished
+    chosen = _in_order(records, rows & (finished | waiting) & (records[origin] >= 0))
+    unfinished = np.asarray(waiting[chosen])
+    stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
+    until = np.where(unfinished, stop[chosen], records[reached][chosen])
+    return Sample(until - records[origin][chosen], unfinished=unfinished if unfinished.any() else None)
+
+
+def time_per_output_token(records: Records, rows: Rows) -> Sample:
+    """TPOT: (last token - first token) / (output tokens - 1), of succeeded requests of 2 tokens or more."""
+    fit = succeeded(records, rows) & (records["first_token_ns"] >= 0) & (records["output_tokens"] >= 2)
+    chosen = _in_order(records, fit)
+    spans = records["last_token_ns"][chosen] - records["first_token_ns"][chosen]
+    return Sample(spans / (records["output_tokens"][chosen] - 1))
+
+
+def normalized_time_per_output_token(records: Records, rows: Rows) -> Sample:
+    """NTPOT: E2E / output tokens, of succeeded requests whose tokens are known."""
+    chosen = _in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
+    return Sample((records["end_ns"][chosen] - records["sent_ns"][chosen]) / records["output_tokens"][chosen])
+
+
+def time_per_token(records: Records, rows: Rows) -> Sample:
+    """E2E / (input + output tokens), of succeeded requests whose tokens are known."""
+    chosen = _in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
+    tokens = records["input_tokens"][chosen].astype(np.int64) + records["output_tokens"][chosen]
+    return Sample((records["end_ns"][chosen] - records["sent_ns"][chosen]) / tokens)
+
+
+def _blocks(records: Records) -> Iterator[tuple[int, int]]:
+    """Ranges of rows that hold about CHUNK events each."""
+    row, n = 0, len(records)
+    while row < n:
+        end = int(np.searchsorted(records.event_start, records.event_start[row] + CHUNK, side="right")) - 1
+        end = min(max(end, row + 1), n)
+        yield row, end
+        row = end
+
+
+def gaps(records: Records, rows: Rows) -> Sample:
+    """ITL: gaps between successive token-carrying events of one answer, of succeeded requests, answer after answer.
+
+    An event of several tokens ends one gap, not several. Room beside the result: that of CHUNK events.
+    """
+    chosen = succeeded(records, rows)
+    counts = np.where(chosen, np.maximum(np.diff(records.event_start) - 1, 0), 0)
+    values = np.empty(int(counts.sum()), dtype=np.int64)
+    filled = 0
+    for row, end in _blocks(records):
+        edges = records.event_start[row : end + 1]
+        first = int(edges[0])
+        steps = np.diff(records.event_ns[first : edges[-1]])
+        inside = np.repeat(chosen[row:end], np.diff(edges))[1:]
+        between = edges[1:-1] - first - 1  # steps from one answer's last event to the next one's first
+        inside[between[(between >= 0) & (between < len(inside))]] = False
+        kept = steps[inside]
+        values[filled : filled + len(kept)] = kept
+        filled += len(kept)
+    indices = np.flatnonzero(chosen)
+    return Sample(values, per_request=counts[indices], order=np.argsort(arrival_ns(records)[indices], kind="stable"))
+
+
+def largest_gaps(sample: Sample) -> NDArray[np.int64]:
+    """The largest gap of each answer that has one, in ns, answer after answer, of what `gaps` gave."""
+    assert sample.per_request is not None
+    filled = sample.per_request[sample.per_request > 0]
+    starts = np.cumsum(filled) - filled
+    return np.maximum.reduceat(sample.values, starts) if len(starts) else np.empty(0, dtype=np.int64)
+
+
+def tokens_in_events(records: Records, until_ns: tuple[int, int] | None = None) -> NDArray[np.int64]:
+    """Tokens that each request's events carried, shape (requests,); with `until_ns` only events in [start, end]."""
+    totals = np.zeros(len(records), dtype=np.int64)
+    for row, end in _blocks(records):
+        edges = records.event_start[row : end + 1]
+        tokens = records.event_tokens[edges[0] : edges[-1]].astype(np.int64)
+        if until_ns is not None:
+            times = records.event_ns[edges[0] : edges[-1]]
+            tokens[(times < until_ns[0]) | (times > until_ns[1])] = 0
+        running = np.concatenate(([0], np.cumsum(tokens)))
+        totals[row:end] = np.diff(running[edges - edges[0]])
+    return totals
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What was received of succeeded answers inside the window, per second of it."""
+
+    requests: float
+    input_tokens: float
+    output_tokens: float
+
+
+def rates_in_window(records: Records, rows: Rows, span: Window) -> Rates | None:
+    """Throughput of the window, whenever the requests were due; None for a window without length.
+
+    Output tokens count at their events, in proportion where the answer's count differs from its events'; without events
+    they count at the answer's end. Input tokens count when they had been read: at the first token, or else at the end.
+    """
+    if span.length_s == 0:
+        return None
+    good = succeeded(records, rows)
+
+    def within(times: NDArray[Any]) -> Rows:
+        return np.asarray(good & (times >= span.start_ns) & (times <= span.end_ns))
+
+    ended = within(records["end_ns"])
+    streamed = records["first_token_ns"] >= 0
+    was_read = within(np.where(streamed, records["first_token_ns"], records["end_ns"]))
+    carried = tokens_in_events(records)
+    share = tokens_in_events(records, (span.start_ns, span.end_ns)) / np.maximum(carried, 1)
+    outputs = np.maximum(records["output_tokens"], 0)
+    received = np.where(carried > 0, share * good, ended) * outputs
+    return Rates(
+        requests=int(ended.sum()) / span.length_s,
+        input_tokens=int(records["input_tokens"][was_read].sum()) / span.length_s,
+        output_tokens=float(received.sum()) / span.length_s,
+    )
+
+
+def lateness_ns(records: Records, rows: Rows) -> NDArray[np.int64]:
+    """Sent - due of each request, ascending; one that was never sent is as late as it was at the stop."""
+    due, sent = records["due_ns"], records["sent_ns"]
+    never = records["status"] == Status.NOT_SENT
+    left = np.where(never, records.context.measured_ns, sent)
+    return np.sort((left - due)[rows & (due >= 0) & ((sent >= 0) | never)])
+
+
+def in_flight(records: Records, rows: Rows, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many requests had been due and had not ended at each of the times, however late they were sent."""
+    due = np.sort(records["due_ns"][rows])
+    over = rows & ~np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & (records["end_ns"] >= 0)
+    ends = np.sort(records["end_ns"][over])
+    return np.searchsorted(due, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests by what became of them. planned = succeeded + failed + unfinished + not_sent."""
+
+    planned: int
+    attempted: int  # all but those that were never sent because the point was cut short
+    sent: int
+    succeeded: int
+    failed: int
+    resent: int
+    unfinished: int
+    not_sent: int
+
+
+def counts(records: Records, rows: Rows) -> Counts:
+    status = records["status"][rows]
+    planned = len(status)
+    not_sent, unfinished, good = (
+        int((status == kind).sum()) for kind in (Status.NOT_SENT, Status.CANCELLED, Status.OK)
+    )
+    return Counts(
+        planned=planned,
+        attempted=planned - not_sent,
+        sent=int((records["sent_ns"][rows] != NONE).sum()),
+        succeeded=good,
+        failed=planned - not_sent - unfinished - good,
+        resent=int(((records["flags"][rows] & Flag.RESENT) != 0).sum()),
+        unfinished=unfinished,
+        not_sent=not_sent,
+    )
