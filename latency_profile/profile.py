@@ -32,7 +32,7 @@ from latency_profile.verdict import exit_code
 from latency_profile.workload import Lengths, Workload, WorkloadSpec, prepare
 
 if TYPE_CHECKING:
-    from latency_profile.telemetry import MetricsSource
+    from latency_profile.telemetry.source import MetricsSource
 
 EVENTS_PER_PROCESS = 20_000  # a second: a third of what one was measured to stamp on a core of its own
 PAUSE_STEP_S = 0.1
@@ -286,15 +286,15 @@ def _stores(settings: Settings) -> list[Store]:
 def _metrics_source(settings: Settings, server: Server) -> "MetricsSource | None":
     if not settings.scrape_server_metrics:
         return None
-    from latency_profile.telemetry import MetricsSpec, open_source
+    from latency_profile.telemetry.source import MetricsSpec, open_source
 
     source = open_source(
         MetricsSpec(
-            kind="prometheus" if settings.prometheus_url else "google",
+            kind="auto",
             base_url=server.url,
             prometheus_url=settings.prometheus_url,
-            namespace=settings.pm_namespace,
-            job=settings.pm_job,
+            namespace=_pod_monitoring(settings, "pm_namespace"),
+            job=_pod_monitoring(settings, "pm_job"),
             backend=settings.backend,
             headers=dict(server.headers),
             verify=server.ca_file or server.verify,
@@ -302,6 +302,13 @@ def _metrics_source(settings: Settings, server: Server) -> "MetricsSource | None
     )
     source.check()
     return source
+
+
+def _pod_monitoring(settings: Settings, name: str) -> str | None:
+    """Which pods' metrics to take. The defaults are those of Google's PodMonitoring; a Prometheus of one's own has
+    other names, and is asked without any unless they are given."""
+    value: str = getattr(settings, name)
+    return value if settings.given(name) or settings.prometheus_url is None else None
 
 
 @contextmanager

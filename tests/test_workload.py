@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 
 from latency_profile.errors import UsageError
-from latency_profile.workload import Lengths, Workload, WorkloadSpec, prepare
+from latency_profile.workload import Lengths, WorkloadSpec, prepare
 from latency_profile.workload.nonce import BLOCK
 from tests.workload_tokenizers import BUNDLED, FAMILIES, content
 

@@ -1,0 +1,237 @@
+"""The table at the end of a profile. It lays out what it is given and computes nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TextIO
+
+PLAIN_WIDTH = 80  # where the output is no terminal: logs are read in narrow windows
+WIDEST = 120
+GAP = "  "  # between groups of columns; inside one group it is a single space
+
+# verdict: (mark, style). Only a point that the client bent is drawn hollow.
+VERDICTS: dict[str, tuple[str, str]] = {
+    "VALID": ("●", "green"),
+    "CLIENT_LIMITED": ("○", "not dim magenta"),
+    "SATURATED": ("▲", "yellow"),
+    "TOO_FEW_SAMPLES": ("◐", "cyan"),
+    "CONTAMINATED": ("✗", "not dim red"),
+    "FAILED": ("✗", "not dim bold red"),
+}
+UNUSABLE = {"CLIENT_LIMITED", "CONTAMINATED", "FAILED"}  # drawn faint
+ASCII = str.maketrans({"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "≥": ">", "─": "-", "·": "-", "→": ">"})
+
+
+class Figure(NamedTuple):
+    """A number of the table; None: there is none. `at_least`: the sample cannot bound it above."""
+
+    value: float | None
+    at_least: bool = False
+
+
+NO_FIGURE = Figure(None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One point, as it is shown. Rates a second, latencies in ms (service, from sent), money in dollars."""
+
+    load: str  # the offered rate or the concurrency, as the user wrote it: "4", "inf", "32"
+    verdict: str
+    sent_per_s: float | None
+    completed_per_s: float | None
+    ok: int
+    failed: int
+    output_tokens_per_s: float | None
+    ttft_p50_ms: Figure = NO_FIGURE
+    ttft_p99_ms: Figure = NO_FIGURE
+    tpot_p50_ms: Figure = NO_FIGURE
+    tpot_p99_ms: Figure = NO_FIGURE
+    itl_p99_ms: Figure = NO_FIGURE
+    e2e_p50_ms: Figure = NO_FIGURE
+    e2e_p99_ms: Figure = NO_FIGURE
+    response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
+    dollars_per_million_output: float | None = None
+    reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
+
+
+class Column(NamedTuple):
+    """One column: its group (heading shared with its neighbours), its own heading, and how a row's cell reads."""
+
+    group: str
+    heading: str
+    cell: Callable[[TableRow], str]
+    left: bool = False  # flush left: words
+
+
+def milliseconds(figure: Figure) -> str:
+    """Three significant digits, whole ms from 100 on; `≥` where the sample has no upper bound; nothing for None."""
+    if figure.value is None:
+        return ""
+    return ("≥ " if figure.at_least else "") + number(figure.value)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits below 100, whole numbers above; nothing for None."""
+    if value is None:
+        return ""
+    for limit, digits in ((9.995, 2), (99.95, 1)):
+        if abs(value) < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def verdict_text(verdict: str) -> str:
+    """The verdict with its mark."""
+    mark, _ = VERDICTS.get(verdict, ("·", ""))
+    return f"{mark} {verdict}"
+
+
+LOAD_COLUMNS = (
+    Column("req/s", "sent", lambda row: number(row.sent_per_s)),
+    Column("req/s", "done", lambda row: number(row.completed_per_s)),
+    Column("answers", "ok/fail", lambda row: f"{row.ok}/{row.failed}"),
+    Column("output", "tok/s", lambda row: number(row.output_tokens_per_s)),
+)
+LATENCY_COLUMNS = (
+    Column("TTFT ms", "p50", lambda row: milliseconds(row.ttft_p50_ms)),
+    Column("TTFT ms", "p99", lambda row: milliseconds(row.ttft_p99_ms)),
+    Column("TPOT ms", "p50", lambda row: milliseconds(row.tpot_p50_ms)),
+    Column("TPOT ms", "p99", lambda row: milliseconds(row.tpot_p99_ms)),
+    Column("ITL ms", "p99", lambda row: milliseconds(row.itl_p99_ms)),
+    Column("E2E ms", "p50", lambda row: milliseconds(row.e2e_p50_ms)),
+    Column("E2E ms", "p99", lambda row: milliseconds(row.e2e_p99_ms)),
+    Column("E2E ms", "due99", lambda row: milliseconds(row.response_e2e_p99_ms)),
+)
+COST_COLUMN = Column("output", "$/Mtok", lambda row: number(row.dollars_per_million_output))
+VERDICT_COLUMN = Column("", "verdict", lambda row: verdict_text(row.verdict), left=True)
+
+
+class Line(NamedTuple):
+    """One line of the layout: its text, and where in it which style holds."""
+
+    text: str
+    style: str = ""
+    marked: tuple[int, int, str] | None = None  # from, to, style
+
+
+def render_table(
+    rows: Sequence[TableRow],
+    stream: TextIO,
+    *,
+    load: tuple[str, str] = ("req/s", "rate"),
+    files: Sequence[str] = (),
+    terminal: bool | None = None,
+    width: int | None = None,
+) -> None:
+    """Writes the table, why points are not VALID, and where the files went.
+
+    `load` heads the first column: its group and its name (("in", "flight") for a closed loop). Columns without any
+    figure are left out. Where all columns do not fit into the width (80 when the stream is no terminal), the table
+    comes in two parts.
+    `terminal` and `width` None ask the stream.
+    """
+    if terminal is None:
+        terminal = stream.isatty()
+    if not terminal:
+        width = width or PLAIN_WIDTH
+        unicode = "utf" in (getattr(stream, "encoding", None) or "utf-8").lower()
+        for line in layout(rows, load, files, width):
+            stream.write((line.text if unicode else line.text.translate(ASCII)) + "\n")
+        stream.flush()
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, force_terminal=True, width=width)
+    for line in layout(rows, load, files, min(console.width, WIDEST)):
+        text = Text(line.text, style=line.style)
+        if line.marked:
+            start, end, style = line.marked
+            text.stylize(style, start, end)
+        console.print(text, soft_wrap=True)
+
+
+def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str], width: int) -> list[Line]:
+    """All lines, in the order in which they are written."""
+    load_column = Column(load[0], load[1], lambda row: row.load)
+    money = [COST_COLUMN] if any(row.dollars_per_million_output is not None for row in rows) else []
+    latency = [column for column in LATENCY_COLUMNS if any(column.cell(row) for row in rows)]
+    lines = grid([load_column, *LOAD_COLUMNS, *money, *latency, VERDICT_COLUMN], rows)
+    if max(len(line.text) for line in lines) > width:
+        lines = grid([load_column, *LOAD_COLUMNS, *money, VERDICT_COLUMN], rows)
+        if latency:
+            lines += [Line(""), *grid([load_column, *latency], rows)]
+    lines += [Line(text, "dim") for text in legend(latency, rows)]
+    reasons = [(row, reason) for row in rows if row.verdict != "VALID" for reason in row.reasons]
+    if reasons:
+        lines.append(Line(""))
+    for row, reason in reasons:
+        head = f"{verdict_text(row.verdict)} at {row.load}: "
+        lines.append(Line(head + reason, "", (0, len(head), style_of(row.verdict))))
+    if files:
+        lines += [Line(""), *(Line(f"→ {place}", "dim") for place in files)]
+    return lines
+
+
+def legend(latency: Sequence[Column], rows: Sequence[TableRow]) -> list[str]:
+    """What the table's abbreviations mean, where it has them."""
+    notes = []
+    if any(row.response_e2e_p99_ms.value is not None for row in rows):
+        notes.append("due99: p99 from the time at which the plan wanted it sent")
+    if any("≥" in column.cell(row) for column in latency for row in rows):
+        notes.append("≥: the sample has no upper bound")
+    return [" · ".join(notes)] if notes else []
+
+
+def grid(columns: Sequence[Column], rows: Sequence[TableRow]) -> list[Line]:
+    """Two lines of headings, a rule, and a line a row; numbers flush right, the verdict flush left."""
+    cells = [[column.cell(row) for column in columns] for row in rows]
+    widths = [max([len(column.heading), *(len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
+    groups = grouped(columns)
+    for group in groups:
+        widths[group[0]] += max(0, len(columns[group[0]].group) - span(group, widths))
+
+    def aligned(texts: Sequence[str]) -> str:
+        padded = [
+            text.ljust(width) if column.left else text.rjust(width)
+            for text, column, width in zip(texts, columns, widths, strict=True)
+        ]
+        return GAP.join(" ".join(padded[i] for i in group) for group in groups).rstrip()
+
+    def above(group: Sequence[int]) -> str:
+        text, room = columns[group[0]].group, span(group, widths)
+        return text.center(room) if len(group) > 1 else text.rjust(room)
+
+    lines = [
+        Line(GAP.join(above(group) for group in groups).rstrip(), "bold"),
+        Line(aligned([column.heading for column in columns]), "dim"),
+        Line(GAP.join("─" * span(group, widths) for group in groups), "dim"),
+    ]
+    for row, texts in zip(rows, cells, strict=True):
+        text = aligned(texts)
+        mark = verdict_text(row.verdict)
+        start = text.rfind(mark)
+        marked = (start, start + len(mark), style_of(row.verdict)) if start >= 0 else None
+        lines.append(Line(text, "dim" if row.verdict in UNUSABLE else "", marked))
+    return lines
+
+
+def grouped(columns: Sequence[Column]) -> list[list[int]]:
+    """Indices of neighbouring columns that share a group's heading."""
+    groups: list[list[int]] = []
+    for i, column in enumerate(columns):
+        if groups and columns[groups[-1][0]].group == column.group:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def span(group: Sequence[int], widths: Sequence[int]) -> int:
+    """Characters that a group takes, with the spaces inside it."""
+    return sum(widths[i] for i in group) + len(group) - 1
+
+
+def style_of(verdict: str) -> str:
+    """Colour of a verdict, as rich spells it."""
+    return VERDICTS.get(verdict, ("", ""))[1]
