@@ -1,0 +1,117 @@
+"""The truth log: what the server really did, for each request and each write. Compact columns, written as one .npz."""
+
+import enum
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.simulator.job import NONE
+
+_LONGEST_ID = 256  # characters of a request id that are kept
+
+
+class Finish(enum.IntEnum):
+    """How an answer ended, in the log and in vLLM's `request_success` labels."""
+
+    RUNNING = 0
+    LENGTH = 1
+    STOP = 2
+    ABORT = 3  # the client closed the connection, or the server was stopped
+
+
+@dataclass(frozen=True, slots=True)
+class TruthLog:
+    """All admitted requests in order of admission. Times are CLOCK_MONOTONIC ns, `NONE` (-1) where there is none.
+
+    Events (writes that carried tokens) of request i are `event_start[i]:event_start[i + 1]`.
+    """
+
+    request_id: NDArray[np.str_]  # the x-request-id header; where there was none, the answer's own id
+    arrival_ns: NDArray[np.int64]  # when the read that completed the request returned, in user space
+    started_ns: NDArray[np.int64]  # when the timing model first gave it service
+    end_ns: NDArray[np.int64]  # just before the write that ended the answer, or when it was aborted
+    prompt_tokens: NDArray[np.uint32]
+    output_tokens: NDArray[np.uint32]  # written so far
+    finish: NDArray[np.uint8]  # Finish
+    event_start: NDArray[np.int64]
+    scheduled_ns: NDArray[np.int64]  # when the event was due: when its last token was complete
+    written_ns: NDArray[np.int64]  # just before the write
+    event_tokens: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+
+class LogWriter:
+    """Takes rows and events as they happen; costs four appends an event."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._arrival = array("q")
+        self._started = array("q")
+        self._end = array("q")
+        self._prompt = array("I")
+        self._output = array("I")
+        self._finish = array("B")
+        self._event_row = array("I")
+        self._scheduled = array("q")
+        self._written = array("q")
+        self._event_tokens = array("I")
+
+    def begin(self, request_id: str, arrival_ns: int, prompt_tokens: int) -> int:
+        """Opens a row and returns its number."""
+        self._ids.append(request_id[:_LONGEST_ID])
+        self._arrival.append(arrival_ns)
+        self._started.append(NONE)
+        self._end.append(NONE)
+        self._prompt.append(prompt_tokens)
+        self._output.append(0)
+        self._finish.append(Finish.RUNNING)
+        return len(self._ids) - 1
+
+    def event(self, row: int, scheduled_ns: int, written_ns: int, tokens: int) -> None:
+        self._event_row.append(row)
+        self._scheduled.append(scheduled_ns)
+        self._written.append(written_ns)
+        self._event_tokens.append(tokens)
+
+    def end(self, row: int, end_ns: int, started_ns: int, output_tokens: int, finish: Finish) -> None:
+        self._end[row] = end_ns
+        self._started[row] = started_ns
+        self._output[row] = output_tokens
+        self._finish[row] = finish
+
+    def save(self, path: Path) -> None:
+        """Writes what there is by now, whole: a temporary file beside it, then a rename."""
+        rows = np.array(self._event_row, dtype=np.int64)
+        order = np.argsort(rows, kind="stable")
+        counts = np.bincount(rows, minlength=len(self._ids))
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("wb") as file:
+            np.savez(
+                file,
+                request_id=np.array(self._ids, dtype=np.str_),
+                arrival_ns=np.array(self._arrival, dtype=np.int64),
+                started_ns=np.array(self._started, dtype=np.int64),
+                end_ns=np.array(self._end, dtype=np.int64),
+                prompt_tokens=np.array(self._prompt, dtype=np.uint32),
+                output_tokens=np.array(self._output, dtype=np.uint32),
+                finish=np.array(self._finish, dtype=np.uint8),
+                event_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+                scheduled_ns=np.array(self._scheduled, dtype=np.int64)[order],
+                written_ns=np.array(self._written, dtype=np.int64)[order],
+                event_tokens=np.array(self._event_tokens, dtype=np.uint32)[order],
+            )
+        temporary.replace(path)
+
+
+def read_log(path: Path) -> TruthLog:
+    """Reads a file that the simulator wrote. Raises ValueError where it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return TruthLog(**{name: file[name] for name in TruthLog.__dataclass_fields__})
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no simulator log: {error}") from error
