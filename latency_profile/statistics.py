@@ -261,10 +261,10 @@ def growth(levels: NDArray[np.float64], step_s: float) -> Growth:
     """The least-squares slope of levels read every `step_s` seconds, three or more.
 
     A backlog's random part is not white noise around the line but a random walk (arrivals less departures), which gives
-    the slope over a span T the variance 6/5 s²/T, s² being the walk's variance per second, here from its increments.
+    the slope of n readings the variance 6/5 (n² + 1) / (n (n² - 1)) s²/step², s² being the variance of an increment.
     """
     n = len(levels)
     centred = (np.arange(n) - (n - 1) / 2) * step_s
     slope = float(centred @ levels / (centred @ centred))
-    walk = float(np.var(np.diff(levels), ddof=1)) / step_s
-    return Growth(slope, math.sqrt(1.2 * walk / ((n - 1) * step_s)))
+    walk = float(np.var(np.diff(levels), ddof=1)) / step_s**2
+    return Growth(slope, math.sqrt(1.2 * (n * n + 1) / (n * (n * n - 1)) * walk))

@@ -1,0 +1,323 @@
+"""Builds the result of one point. Pure: the same records give the same structure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile import measures
+from latency_profile.cost import cost
+from latency_profile.measures import Rates, Rows, Window
+from latency_profile.records import NONE, PointContext, Records, Status, TokenSource
+from latency_profile.results.structure import (
+    FLAT,
+    SCHEMA_VERSION,
+    STATISTICS,
+    STREAMED,
+    Config,
+    Disagreement,
+    Disagreements,
+    Latency,
+    Lateness,
+    Load,
+    Mean,
+    Metrics,
+    PointResult,
+    RequestCounts,
+    Response,
+    Server,
+    Service,
+    Stalls,
+    StartTime,
+    SummaryStat,
+    SummaryStats,
+    Throughput,
+    Tokens,
+    TokensPerEvent,
+    WindowBounds,
+)
+from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, describe, quantile, summarize
+from latency_profile.verdict import judge
+
+ALL_MODELS = "weighted"  # the name of all models together
+
+# A pause of a second breaks a reader's train of thought (Nielsen, Usability Engineering, 1993, chapter 5).
+STALL_LIMIT_S = 1.0
+
+# The seed's names of errors; every other status that is not OK counts as unknown_error.
+SEED_ERRORS = {
+    Status.CONNECT_REFUSED: "ClientConnectorError",
+    Status.CONNECT_TIMEOUT: "ClientConnectorError",
+    Status.TLS_FAILED: "ClientConnectorError",
+    Status.TIMEOUT: "TimeoutError",
+    Status.CONTENT_TYPE: "ContentTypeError",
+    Status.NOT_HTTP: "ContentTypeError",
+    Status.RESET: "ClientOSError",
+    Status.DISCONNECTED: "ServerDisconnectedError",
+    Status.TRUNCATED: "ServerDisconnectedError",
+}
+
+
+def point_result(records: Records, model: str | None = None) -> PointResult:
+    """The result of a point's requests to `model`, or of all. Raises ValueError where the point has no such model."""
+    if model is None:
+        models = records.context.models
+        return build(records, None, ALL_MODELS if len(models) > 1 else models[0])
+    return build(records, model, model)
+
+
+def build(records: Records, model: str | None, name: str) -> PointResult:
+    """The result of the requests to `model` (None: all), under the model's name `name`."""
+    context = records.context
+    rows = measures.all_rows(records) if model is None else measures.rows_of_model(records, model)
+    span = measures.window(records)
+    good = measures.succeeded(records, rows)
+    summaries = _summaries(records, rows, good)
+    verdict = judge(records, model)
+    gaps = measures.gaps(records, rows & span.rows) if context.streaming else None
+    rates = measures.rates_in_window(records, rows, span)
+    metrics = _metrics(records, rows, good, summaries)
+    return PointResult(
+        metrics=metrics,
+        dimensions=_dimensions(context, name),
+        config=Config(
+            model=name,
+            num_models=len(context.models),
+            model_server=context.backend,
+            start_time=StartTime(seconds=context.started_ns // 1_000_000_000, nanos=context.started_ns % 1_000_000_000),
+        ),
+        summary_stats=_summary_stats(context, metrics.throughput, summaries),
+        schema_version=SCHEMA_VERSION,
+        verdict=verdict,
+        window=WindowBounds(
+            start_s=span.start_ns / NS_PER_S, end_s=span.end_ns / NS_PER_S, requests=int((rows & span.rows).sum())
+        ),
+        load=_load(records, rows, span),
+        throughput=None if rates is None else _throughput(rates),
+        latency=_latency(records, rows & span.rows, gaps),
+        stalls=None if gaps is None else _stalls(gaps),
+        tokens=_tokens(records, good),
+        errors_by_kind={
+            kind.name: int((records["status"][rows] == kind).sum()) for kind in Status if kind is not Status.OK
+        },
+        cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
+        server=Server(metrics=context.server_metrics),
+        client=context.client,
+        provenance=context.provenance,
+        cut_short=context.cut_short,
+    )
+
+
+def _summaries(records: Records, rows: Rows, good: Rows) -> dict[str, Summary]:
+    """The flat metrics by their names in FLAT, over all succeeded requests."""
+    known = good & (records["output_tokens"] >= 0)
+
+    def ms(sample: Sample) -> Summary:
+        return summarize(sample.values, NS_PER_MS)
+
+    summaries = {
+        "per_token_latency_ms": ms(measures.time_per_token(records, rows)),
+        "latency_ms": ms(measures.end_to_end(records, good, "sent_ns")),
+        "normalized_time_per_output_token_ms": ms(measures.normalized_time_per_output_token(records, rows)),
+        "input_len": summarize(records["input_tokens"][good].astype(np.int64)),
+        "output_len": summarize(records["output_tokens"][known].astype(np.int64)),
+    }
+    if records.context.streaming:
+        summaries |= {
+            "TTFT_ms": ms(measures.time_to_first_token(records, good, "sent_ns")),
+            "ITL_ms": ms(measures.gaps(records, rows)),
+            "TPOT_ms": ms(measures.time_per_output_token(records, rows)),
+        }
+    return summaries
+
+
+def _metrics(records: Records, rows: Rows, good: Rows, summaries: Mapping[str, Summary]) -> Metrics:
+    context = records.context
+    counts = measures.counts(records, rows)
+    seconds = context.measured_ns / NS_PER_S
+    outputs = int(records["output_tokens"][good & (records["output_tokens"] > 0)].sum())
+    inputs = int(records["input_tokens"][good].sum())
+    last_sent = int(records["sent_ns"][rows].max(initial=NONE))
+
+    def per_second(amount: int) -> float | None:
+        return amount / seconds if seconds > 0 else None
+
+    flat: dict[str, Any] = {
+        f"{prefix}_{name}": getattr(summaries[name], field)
+        for name in FLAT
+        if name not in STREAMED or context.streaming
+        for prefix, field in STATISTICS.items()
+    }
+    return Metrics(
+        num_prompts_attempted=counts.attempted,
+        num_prompts_succeeded=counts.succeeded,
+        request_rate=_offered(context),
+        queries_per_second=counts.attempted / (last_sent / NS_PER_S) if last_sent > 0 else None,
+        server_metrics=context.server_metrics,
+        benchmark_time=seconds,
+        throughput_rps=per_second(counts.succeeded),
+        throughput=per_second(outputs),
+        total_output_token=outputs,
+        total_input_tokens=inputs,
+        input_tokens_per_sec=per_second(inputs),
+        total_tokens=inputs + outputs,
+        tokens_per_sec=per_second(inputs + outputs),
+        **flat,
+        **_seed_errors(records["status"][rows]),
+    )
+
+
+def _offered(context: PointContext) -> Any:
+    return "inf" if context.request_rate is None else float(context.request_rate)
+
+
+def _seed_errors(statuses: NDArray[Any]) -> dict[str, int]:
+    """Counts by the seed's six names; they sum up to attempted - succeeded."""
+    totals = dict.fromkeys((*SEED_ERRORS.values(), "unknown_error"), 0)
+    for kind in Status:
+        if kind not in (Status.OK, Status.NOT_SENT):
+            totals[SEED_ERRORS.get(kind, "unknown_error")] += int((statuses == kind).sum())
+    return totals
+
+
+def _dimensions(context: PointContext, name: str) -> dict[str, str]:
+    """The file's labels. As it always was, the user's metadata come last and may replace one."""
+    extra = context.settings.get("additional_metadata_metrics_to_save") or {}
+    return {
+        "date": context.date,
+        "backend": context.backend,
+        "model_id": name,
+        "tokenizer_id": context.tokenizer,
+        **{
+            str(key): value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            for key, value in extra.items()
+        },
+    }
+
+
+def _summary_stats(context: PointContext, throughput: float | None, summaries: Mapping[str, Summary]) -> SummaryStats:
+    return SummaryStats(
+        stats=[
+            SummaryStat(
+                request_rate=_offered(context),
+                request_latency=summaries["latency_ms"],
+                throughput=Mean(mean=throughput),
+                input_length=summaries["input_len"],
+                output_length=summaries["output_len"],
+                tpot=summaries["normalized_time_per_output_token_ms"],
+                model_server_metrics=[{"Name": name, **stats} for name, stats in context.server_metrics.items()],
+            )
+        ]
+    )
+
+
+def arrival_process(context: PointContext) -> str:
+    """How the plan's requests were spaced, in a word."""
+    if context.concurrency is not None:
+        return "closed_loop"
+    if context.request_rate is None:
+        return "burst"
+    return str(context.settings.get("arrival", "poisson"))
+
+
+def _load(records: Records, rows: Rows, span: Window) -> Load:
+    context = records.context
+    closed, burst = context.concurrency is not None, measures.is_burst(context)
+    sent, end = records["sent_ns"], records["end_ns"]
+
+    def per_second(happened: Rows) -> float | None:
+        return int((rows & happened).sum()) / span.length_s if span.length_s > 0 else None
+
+    def seconds(level: float) -> float | None:
+        value = quantile(lateness, level)
+        return None if value is None else value / NS_PER_S
+
+    lateness = measures.lateness_ns(records, rows & span.rows)
+    ended = measures.succeeded(records, rows) & (end >= span.start_ns) & (end <= span.end_ns)
+    return Load(
+        arrival_process=arrival_process(context),
+        streaming=context.streaming,
+        concurrency=context.concurrency,
+        request_rate=context.request_rate,
+        offered_requests_per_s=None if closed or burst else per_second(span.rows),
+        sent_requests_per_s=per_second(np.asarray((sent >= span.start_ns) & (sent <= span.end_ns))),
+        completed_requests_per_s=per_second(ended),
+        lateness=None if closed else Lateness(p50_s=seconds(0.5), p99_s=seconds(0.99), max_s=seconds(1.0)),
+        counts=msgspec.convert(measures.counts(records, rows), RequestCounts, from_attributes=True),
+    )
+
+
+def _throughput(rates: Rates) -> Throughput:
+    return Throughput(
+        requests_per_s=rates.requests,
+        input_tokens_per_s=rates.input_tokens,
+        output_tokens_per_s=rates.output_tokens,
+        total_tokens_per_s=rates.input_tokens + rates.output_tokens,
+    )
+
+
+def _latency(records: Records, rows: Rows, gaps: Sample | None) -> Latency:
+    streaming = records.context.streaming
+
+    def ttft(origin: str) -> Any:
+        return describe(measures.time_to_first_token(records, rows, origin)) if streaming else None
+
+    return Latency(
+        service=Service(
+            ttft=ttft("sent_ns"),
+            tpot=describe(measures.time_per_output_token(records, rows)) if streaming else None,
+            itl=None if gaps is None else describe(gaps),
+            ntpot=describe(measures.normalized_time_per_output_token(records, rows)),
+            e2e=describe(measures.end_to_end(records, rows, "sent_ns")),
+        ),
+        response=None
+        if records.context.concurrency is not None
+        else Response(ttft=ttft("due_ns"), e2e=describe(measures.end_to_end(records, rows, "due_ns"))),
+    )
+
+
+def _stalls(gaps: Sample) -> Stalls:
+    largest = np.sort(measures.largest_gaps(gaps)) / NS_PER_S
+    return Stalls(
+        n=len(largest),
+        p50_s=quantile(largest, 0.5),
+        p99_s=quantile(largest, 0.99),
+        max_s=quantile(largest, 1.0),
+        limit_s=STALL_LIMIT_S,
+        share_above_limit=float((largest > STALL_LIMIT_S).mean()) if len(largest) else None,
+    )
+
+
+def _disagreement(ours: NDArray[Any], theirs: NDArray[Any], both: Rows) -> Disagreement:
+    differences = np.abs(ours[both].astype(np.int64) - theirs[both])
+    return Disagreement(
+        compared=int(both.sum()),
+        differing=int((differences > 0).sum()),
+        largest_tokens=int(differences.max(initial=0)),
+    )
+
+
+def _tokens(records: Records, good: Rows) -> Tokens:
+    outputs, listed = records["output_tokens"], records["event_output_tokens"]
+    carried = measures.tokens_in_events(records)
+    events = np.diff(records.event_start)
+    from_usage = good & (records["token_source"] == TokenSource.USAGE)
+    total = int(events[good].sum())
+    per_event = None
+    if records.context.streaming and total:
+        filled = events > 0
+        largest = np.maximum.reduceat(records.event_tokens, records.event_start[:-1][filled])
+        per_event = TokensPerEvent(mean=int(carried[good].sum()) / total, max=int(largest[good[filled]].max()))
+    return Tokens(
+        sources={source.name: int((records["token_source"][good] == source).sum()) for source in TokenSource},
+        disagreements=Disagreements(
+            output_usage_token_ids=_disagreement(outputs, listed, from_usage & (listed != NONE)),
+            output_usage_events=_disagreement(outputs, carried, good & (outputs != NONE) & (carried > 0)),
+            input_usage_tokenizer=_disagreement(
+                records["input_tokens"], records["server_input_tokens"], good & (records["server_input_tokens"] != NONE)
+            ),
+        ),
+        tokens_per_event=per_event,
+    )

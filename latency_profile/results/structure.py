@@ -1,0 +1,309 @@
+"""The structure of the results' files. The JSON Schemas in the package are made from it (`results.schema`)."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from latency_profile.cost import Cost
+from latency_profile.statistics import Distribution, Summary
+from latency_profile.verdict import Verdict
+
+SCHEMA_VERSION = "1.0"
+
+Count = Annotated[int, Meta(ge=0)]
+Rate = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Offered = Annotated[
+    float | Literal["inf"], Meta(description="requests/s offered; 'inf' for an unlimited rate and a closed loop")
+]
+Stats = dict[str, float | str | None]
+ServerMetrics = Annotated[
+    dict[str, Stats],
+    Meta(description="of each server metric over the point: Mean, Median, Sd, Min, Max, P90, P95, P99; Sum, Rate, …"),
+]
+
+# The seven statistics of a flat metric, by the prefix of its key and the summary's field.
+STATISTICS = {"avg": "mean", "median": "median", "sd": "sd", "min": "min", "max": "max", "p90": "p90", "p99": "p99"}
+STREAMED = {
+    "TTFT_ms": "sent to the first event that carries a token, ms",
+    "ITL_ms": "gap between successive token-carrying events, pooled over requests, ms",
+    "TPOT_ms": "(last token - first token) / (output tokens - 1), of requests of 2 tokens or more, ms",
+}
+FLAT = {
+    "per_token_latency_ms": "E2E / (input + output tokens), ms",
+    **STREAMED,
+    "latency_ms": "E2E: sent to the answer's last byte, ms",
+    "normalized_time_per_output_token_ms": "E2E / output tokens, ms",
+    "input_len": "input tokens, by the profile's tokenizer",
+    "output_len": "output tokens",
+}
+STREAMED_KEYS = [f"{prefix}_{name}" for name in STREAMED for prefix in STATISTICS]
+
+
+class _Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A structure whose keys are all there."""
+
+
+class PlainMetrics(_Whole, frozen=True, kw_only=True):
+    """All requests of the point, warm-up included. Statistics of succeeded requests only; null where there are none."""
+
+    num_prompts_attempted: Count
+    num_prompts_succeeded: Count
+    request_rate: Offered
+    queries_per_second: Annotated[
+        Rate | None, Meta(description="requests attempted / (last sent - start of the point); null: none was sent")
+    ]
+    server_metrics: ServerMetrics
+    benchmark_time: Annotated[float, Meta(ge=0, description="from the point's start to its last answer, s")]
+    throughput_rps: Annotated[Rate | None, Meta(description="requests succeeded / benchmark_time")]
+    throughput: Annotated[Rate | None, Meta(description="output tokens / benchmark_time")]
+    total_output_token: Count
+    total_input_tokens: Annotated[int, Meta(ge=0, description="of succeeded requests")]
+    input_tokens_per_sec: Rate | None
+    total_tokens: Count
+    tokens_per_sec: Rate | None
+    ClientConnectorError: Annotated[int, Meta(ge=0, description="no connection, or no TLS")]
+    TimeoutError: Count
+    ContentTypeError: Annotated[int, Meta(ge=0, description="the answer was not in the server's protocol")]
+    ClientOSError: Annotated[int, Meta(ge=0, description="the connection broke")]
+    ServerDisconnectedError: Annotated[int, Meta(ge=0, description="the server closed before the answer's end")]
+    unknown_error: Annotated[int, Meta(ge=0, description="all others; errors_by_kind tells them apart")]
+
+
+if TYPE_CHECKING:
+    Metrics = PlainMetrics
+else:
+    Metrics = msgspec.defstruct(
+        "Metrics",
+        [
+            (
+                f"{prefix}_{name}",
+                Annotated[
+                    (float | UnsetType | None) if name in STREAMED else (float | None), Meta(description=meaning)
+                ],
+                *([UNSET] if name in STREAMED else []),
+            )
+            for name, meaning in FLAT.items()
+            for prefix in STATISTICS
+        ],
+        bases=(PlainMetrics,),
+        namespace={"__doc__": PlainMetrics.__doc__},
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
+class StartTime(_Whole, frozen=True, kw_only=True):
+    """Wall clock, Unix time."""
+
+    seconds: int
+    nanos: Annotated[int, Meta(ge=0, lt=1_000_000_000)]
+
+
+class Config(_Whole, frozen=True, kw_only=True):
+    model: Annotated[str, Meta(description="'weighted' where the file covers all models of the point")]
+    num_models: Annotated[int, Meta(ge=1)]
+    model_server: str
+    start_time: StartTime
+
+
+class Mean(_Whole, frozen=True, kw_only=True):
+    mean: float | None
+
+
+class SummaryStat(_Whole, frozen=True, kw_only=True):
+    request_rate: Offered
+    request_latency: Annotated[Summary, Meta(description="E2E, ms")]
+    throughput: Annotated[Mean, Meta(description="output tokens/s")]
+    input_length: Annotated[Summary, Meta(description="tokens")]
+    output_length: Annotated[Summary, Meta(description="tokens")]
+    tpot: Annotated[Summary, Meta(description="E2E / output tokens (NTPOT), ms")]
+    model_server_metrics: list[Annotated[Stats, Meta(extra_json_schema={"required": ["Name"]})]]
+
+
+class SummaryStats(_Whole, frozen=True, kw_only=True):
+    stats: Annotated[list[SummaryStat], Meta(min_length=1, max_length=1)]
+
+
+class WindowBounds(_Whole, frozen=True, kw_only=True):
+    """The measured window, s since the point's start."""
+
+    start_s: float
+    end_s: float
+    requests: Annotated[int, Meta(ge=0, description="that were due in it (closed loop: sent in it)")]
+
+
+class Lateness(_Whole, frozen=True, kw_only=True):
+    """Sent - due, over the window."""
+
+    p50_s: float | None
+    p99_s: float | None
+    max_s: float | None
+
+
+class RequestCounts(_Whole, frozen=True, kw_only=True):
+    """All requests of the point: planned = succeeded + failed + unfinished + not_sent."""
+
+    planned: Count
+    attempted: Annotated[int, Meta(ge=0, description="all but not_sent")]
+    sent: Count
+    succeeded: Count
+    failed: Count
+    resent: Annotated[int, Meta(ge=0, description="found a dead pooled connection and went out again on a fresh one")]
+    unfinished: Annotated[int, Meta(ge=0, description="still waiting when the point was cut short")]
+    not_sent: Annotated[int, Meta(ge=0, description="due, but not sent when the point was cut short")]
+
+
+class Load(_Whole, frozen=True, kw_only=True):
+    """What was asked of the server. Rates are over the window."""
+
+    arrival_process: Annotated[str, Meta(description="poisson, gamma, constant, burst or closed_loop")]
+    streaming: bool
+    concurrency: Annotated[int | None, Meta(description="requests kept in flight; null in open loop")]
+    request_rate: Annotated[float | None, Meta(description="requests/s asked for; null: unlimited, or a closed loop")]
+    offered_requests_per_s: Annotated[Rate | None, Meta(description="of the plan; null for a burst and a closed loop")]
+    sent_requests_per_s: Annotated[Rate | None, Meta(description="of the client")]
+    completed_requests_per_s: Annotated[Rate | None, Meta(description="of the server, whole answers only")]
+    lateness: Annotated[Lateness | None, Meta(description="null in a closed loop")]
+    counts: RequestCounts
+
+
+class Throughput(_Whole, frozen=True, kw_only=True):
+    """Of succeeded answers, received inside the window, per second of it."""
+
+    requests_per_s: Rate
+    input_tokens_per_s: Rate
+    output_tokens_per_s: Rate
+    total_tokens_per_s: Rate
+
+
+class Service(_Whole, frozen=True, kw_only=True):
+    """From sent: what the server did."""
+
+    ttft: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    tpot: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    itl: Annotated[Distribution | None, Meta(description="null unless streamed; n counts gaps")]
+    ntpot: Distribution
+    e2e: Distribution
+
+
+class Response(_Whole, frozen=True, kw_only=True):
+    """From due: what a user waited, the client's lateness included."""
+
+    ttft: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    e2e: Distribution
+
+
+class Latency(_Whole, frozen=True, kw_only=True):
+    """Of requests that were due in the window, whenever they ended."""
+
+    service: Service
+    response: Annotated[Response | None, Meta(description="null in a closed loop, which has no due times")]
+
+
+class Stalls(_Whole, frozen=True, kw_only=True):
+    """The largest gap inside each streamed answer of the window that has one."""
+
+    n: Count
+    p50_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    limit_s: float
+    share_above_limit: Annotated[Share | None, Meta(description="share of these answers with a gap over limit_s")]
+
+
+class Disagreement(_Whole, frozen=True, kw_only=True):
+    """Two counts of the same tokens."""
+
+    compared: Annotated[int, Meta(ge=0, description="succeeded requests that have both counts")]
+    differing: Count
+    largest_tokens: Annotated[int, Meta(ge=0, description="the largest difference")]
+
+
+class Disagreements(_Whole, frozen=True, kw_only=True):
+    output_usage_token_ids: Annotated[Disagreement, Meta(description="the server's usage and the ids in its events")]
+    output_usage_events: Annotated[
+        Disagreement, Meta(description="output tokens as reported and as its events carried")
+    ]
+    input_usage_tokenizer: Annotated[Disagreement, Meta(description="the server's usage and the profile's tokenizer")]
+
+
+class TokensPerEvent(_Whole, frozen=True, kw_only=True):
+    mean: float
+    max: int
+
+
+class Tokens(_Whole, frozen=True, kw_only=True):
+    """How the tokens of succeeded requests were counted."""
+
+    sources: Annotated[dict[str, Count], Meta(description="requests by where their output tokens were counted")]
+    disagreements: Disagreements
+    tokens_per_event: Annotated[TokensPerEvent | None, Meta(description="null unless streamed")]
+
+
+class Server(_Whole, frozen=True, kw_only=True):
+    metrics: ServerMetrics
+
+
+class PointResult(_Whole, frozen=True, kw_only=True):
+    """One point, of one model or all. metrics and summary_stats cover all its requests, in ms; the rest is in s."""
+
+    metrics: Metrics
+    dimensions: Annotated[
+        dict[str, str],
+        Meta(
+            description="the user's metadata among them",
+            extra_json_schema={"required": ["date", "backend", "model_id", "tokenizer_id"]},
+        ),
+    ]
+    config: Config
+    summary_stats: SummaryStats
+    schema_version: Annotated[str, Meta(pattern=r"^1\.\d+$")]
+    verdict: Verdict
+    window: WindowBounds
+    load: Load
+    throughput: Annotated[Throughput | None, Meta(description="null where the window has no length")]
+    latency: Latency
+    stalls: Annotated[Stalls | None, Meta(description="null unless streamed")]
+    tokens: Tokens
+    errors_by_kind: Annotated[dict[str, Count], Meta(description="requests that did not succeed, by how they ended")]
+    cost: Annotated[Cost | None, Meta(description="null without a price")]
+    server: Server
+    client: Annotated[dict[str, Any], Meta(description="the client's own counts and health")]
+    provenance: Annotated[dict[str, Any], Meta(description="what ran, where, and with which settings")]
+    cut_short: Annotated[str | None, Meta(description="SIGINT or SIGTERM where one ended the point, else null")]
+
+
+class ProfilePoint(_Whole, frozen=True, kw_only=True):
+    """A point's key figures, over its measured window."""
+
+    request_rate: Annotated[float | None, Meta(description="requests/s asked for; null: unlimited, or a closed loop")]
+    concurrency: int | None
+    verdict: Verdict
+    offered_requests_per_s: Rate | None
+    completed_requests_per_s: Rate | None
+    output_tokens_per_s: Rate | None
+    ttft: Annotated[
+        Distribution | None, Meta(description="response, or in a closed loop service; null unless streamed")
+    ]
+    tpot: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    e2e: Annotated[Distribution, Meta(description="response, or in a closed loop service")]
+    cost: Cost | None
+    cut_short: str | None
+    files: Annotated[list[str], Meta(description="names of the point's files")]
+
+
+class Profile(_Whole, frozen=True, kw_only=True):
+    """One profile: its points in the order in which they ran."""
+
+    schema_version: Annotated[str, Meta(pattern=r"^1\.\d+$")]
+    date: Annotated[str, Meta(description="of the first point, YYYYmmdd-HHMMSS, UTC")]
+    backend: str
+    endpoint: str
+    models: list[str]
+    tokenizer: str
+    exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts make of it")]
+    points: list[ProfilePoint]

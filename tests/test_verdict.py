@@ -1,0 +1,189 @@
+"""Each verdict on a point that deserves it, on one that just does not, and their order."""
+
+import heapq
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from latency_profile import verdict
+from latency_profile.errors import Exit
+from latency_profile.records import NONE, Status
+from latency_profile.verdict import Kind, Verdict, exit_code, judge
+from tests.make_records import make_records, uniform_records
+
+
+def queue(rate, capacity, duration_s, slots=8, seed=0, **context):
+    """Poisson arrivals at `slots` servers that together do `capacity` requests/s: first come, first served."""
+    rng = np.random.default_rng(seed)
+    due = np.cumsum(rng.exponential(1 / rate, int(rate * duration_s * 1.2)))
+    due = due[due < duration_s]
+    free = [0.0] * slots
+    ends = []
+    for at in due:
+        end = max(at, heapq.heappop(free)) + slots / capacity * rng.uniform(0.8, 1.2)
+        heapq.heappush(free, end)
+        ends.append(end)
+    return make_records(
+        due, due + 0.0005, end_s=ends, request_rate=rate, duration_s=duration_s, streaming=False, **context
+    )
+
+
+def failing(failed, of=1000, kind=Status.RESET):
+    status = np.full(of, Status.OK)
+    status[:: of // failed][:failed] = kind
+    rng = np.random.default_rng(1)
+    due = np.arange(of) / 10
+    return make_records(
+        due, end_s=due + rng.uniform(0.1, 0.5, of), columns={"status": status}, duration_s=of / 10, streaming=False
+    )
+
+
+def late(ms, share, of=1000):
+    """The given share of requests sent so late, spread at random."""
+    rng = np.random.default_rng(2)
+    due = np.arange(of) / 10
+    sent = due + np.where(rng.permutation(of) < share * of, ms / 1e3, 0.0002)
+    return make_records(due, sent, end_s=sent + rng.uniform(0.1, 0.5, of), duration_s=of / 10, streaming=False)
+
+
+def test_a_steady_well_sampled_point_is_valid():
+    assert judge(uniform_records(1000)) == Verdict(verdict=Kind.VALID, reasons=[])
+
+
+def test_failed_above_one_in_twenty():
+    found = judge(failing(51))
+    assert found.verdict is Kind.FAILED
+    assert found.reasons[0] == "51 of 1000 requests failed (5.1%); the limit is 5%."
+    assert judge(failing(50)).verdict is Kind.VALID
+
+
+def test_unfinished_requests_are_not_failures():
+    assert judge(failing(100, kind=Status.CANCELLED)).verdict is not Kind.FAILED
+
+
+def test_late_sends_limit_the_point():
+    found = judge(late(12, 0.02))
+    assert found.verdict is Kind.CLIENT_LIMITED
+    assert "p99 of its lateness is 12.0 ms; the limit is 10 ms" in found.reasons[0]
+    assert judge(late(9, 0.02)).verdict is Kind.VALID
+    assert judge(late(12, 0.005)).verdict is Kind.VALID
+
+
+def test_requests_that_were_never_sent_are_late():
+    records = late(0, 0)
+    never = np.arange(1000) % 40 == 0
+    records.columns["status"][never] = Status.NOT_SENT
+    records.columns["sent_ns"][never] = -1
+    assert judge(records).verdict is Kind.CLIENT_LIMITED
+
+
+def test_a_burst_is_never_late():
+    burst = make_records(np.zeros(1000), np.arange(1000) / 1000, request_rate=None, duration_s=None, streaming=False)
+    assert judge(burst).verdict is not Kind.CLIENT_LIMITED
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.49, Kind.VALID), (0.52, Kind.CLIENT_LIMITED)])
+def test_late_reads_limit_the_point(share, kind):
+    records = uniform_records(1000)
+    records.columns["read_delay_ns"] = np.where(np.arange(1000) < share * 1000, 1_100_000, 900_000)
+    assert judge(records).verdict is kind
+
+
+def test_answers_without_kernel_stamps_say_nothing_of_late_reads():
+    records = uniform_records(1000)
+    records.columns["read_delay_ns"] = np.where(np.arange(1000) < 400, 2_000_000, NONE)
+    found = judge(records)
+    assert found.verdict is Kind.CLIENT_LIMITED
+    assert "100% of the answers" in found.reasons[0]
+
+
+def test_a_growing_backlog_is_saturation_and_its_growth_is_told():
+    found = judge(queue(rate=50, capacity=40, duration_s=60))
+    assert found.verdict is Kind.SATURATED
+    assert float(found.reasons[0].split("grew by ")[1].split()[0]) == pytest.approx(10, rel=0.35)
+
+
+def test_far_overload_is_saturation_though_few_answers_ended():
+    assert judge(queue(rate=200, capacity=10, duration_s=20)).verdict is Kind.SATURATED
+
+
+def test_steady_points_are_not_called_saturated():
+    found = [judge(queue(rate=40, capacity=50, duration_s=60, seed=seed)) for seed in range(40)]
+    assert sum(one.verdict is Kind.SATURATED for one in found) <= 1
+
+
+def test_a_ramp_is_not_saturation():
+    """Answers of 16 s in a point of 20 s: what is in flight grows until the first of them end, then stays."""
+    rng = np.random.default_rng(3)
+    due = np.arange(0, 20, 0.05)
+    records = make_records(due, end_s=due + rng.uniform(15.5, 16.5, len(due)), duration_s=20.0, streaming=False)
+    assert judge(records).verdict is not Kind.SATURATED
+
+
+def test_closed_loops_and_bursts_are_not_judged_by_backlog():
+    sent = np.arange(1000) / 20
+    closed = make_records(
+        np.full(1000, -1.0), sent, end_s=sent + 0.1 + sent, request_rate=None, concurrency=4, streaming=False
+    )
+    assert judge(closed).verdict is not Kind.SATURATED
+    burst = make_records(np.zeros(1000), end_s=sent + 1, request_rate=None, duration_s=None, streaming=False)
+    assert judge(burst).verdict is not Kind.SATURATED
+
+
+def test_too_few_samples_names_the_percentiles():
+    found = judge(uniform_records(120))
+    assert found.verdict is Kind.TOO_FEW_SAMPLES
+    assert [reason.split(" has")[0] for reason in found.reasons] == [
+        "The p99 of response TTFT",
+        "The p99 of response E2E",
+    ]
+    assert "it takes 368" in found.reasons[0]
+    assert judge(make_records([])).verdict is Kind.TOO_FEW_SAMPLES
+
+
+def test_a_closed_loop_is_sampled_by_service_latency():
+    found = judge(make_records([-1.0] * 9, np.arange(9), request_rate=None, concurrency=1, streaming=False))
+    assert [reason.split(" has")[0] for reason in found.reasons] == ["The p99 of service E2E"]
+
+
+def test_the_worst_verdict_comes_first_and_all_reasons_are_told():
+    records = queue(rate=50, capacity=40, duration_s=4)
+    records.columns["sent_ns"] = records.columns["sent_ns"] + 20_000_000
+    records.columns["status"][::10] = Status.HTTP_SERVER_ERROR
+    found = judge(records)
+    assert found.verdict is Kind.FAILED
+    assert [word in " ".join(found.reasons) for word in ("failed", "sent late", "no 95% interval")] == [True] * 3
+
+
+def test_only_the_window_is_judged():
+    records = failing(10)
+    records.columns["status"][:100] = Status.RESET
+    records.columns["sent_ns"][:100] += 10**9
+    assert judge(records).verdict is Kind.FAILED
+    records.context.warmup_s = 10.0
+    assert judge(records).verdict is Kind.VALID
+
+
+def test_a_model_is_judged_by_its_own_requests():
+    models = np.arange(2000) % 2
+    records = uniform_records(2000, models=["a", "b"])
+    records.columns["model"] = models.astype(np.uint16)
+    records.columns["status"][models == 1] = np.where(np.arange(1000) % 10 == 0, Status.TIMEOUT, Status.OK)
+    assert judge(records, "a").verdict is Kind.VALID
+    assert judge(records, "b").verdict is Kind.FAILED
+    with pytest.raises(ValueError):
+        judge(records, "c")
+
+
+def test_exit_codes():
+    def of(*kinds):
+        return exit_code(Verdict(verdict=kind, reasons=[]) for kind in kinds)
+
+    assert of() == of(Kind.VALID, Kind.SATURATED, Kind.TOO_FEW_SAMPLES) == Exit.DONE
+    assert of(Kind.VALID, Kind.FAILED) == of(Kind.CLIENT_LIMITED) == Exit.UNUSABLE
+
+
+def test_constants_are_what_their_comments_say():
+    assert scipy.stats.t.ppf(0.995, verdict.GROWTH_STEPS - 1) == pytest.approx(verdict.GROWTH_T_LIMIT, abs=1e-3)
+    assert 0.99**verdict.SAMPLES_FOR_P99 <= 0.025 < 0.99 ** (verdict.SAMPLES_FOR_P99 - 1)
