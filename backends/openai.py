@@ -4,8 +4,7 @@ Source: OpenAI's API reference (completions, chat), and what compatible servers 
 counted from `usage`; a stream is asked for it with `stream_options.include_usage`.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -15,9 +14,12 @@ END_MARK = b"[DONE]"
 BAD_FINISHES = ("error", "abort")  # reasons by which servers say that an answer failed
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
 
 
 class _Message(msgspec.Struct):
@@ -41,6 +43,14 @@ class _Event(msgspec.Struct):
     error: Any = None
     object: str | None = None
     message: str | None = None
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
 
 
 _decoder = msgspec.json.Decoder(_Event)
@@ -108,6 +118,8 @@ class CompletionsDoor:
         if options.temperature is not None:
             common["temperature"] = options.temperature
         if options.best_of != 1:
+            if options.stream:  # "Results cannot be streamed": which one is best is known at the end
+                raise Unsupported("best_of", f"a stream of {self.path}")
             common["best_of"] = options.best_of
         if options.stream:
             common["stream"] = True
@@ -152,9 +164,8 @@ def refuse(door: str, takes: frozenset[str], options: Options) -> None:
 def served_models(body: bytes) -> list[str]:
     """Names in the answer of GET /v1/models. Raises BadAnswer."""
     try:
-        listing = msgspec.json.decode(body, type=Mapping[str, Any])
-        return [cast("str", model["id"]) for model in listing["data"]]
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadAnswer(f"not a list of models: {error}") from error
 
 

@@ -15,8 +15,10 @@ from latency_profile.outcome import Flag, Status, TokenSource
 from latency_profile.sender.spool import End, Entry
 
 NONE = -1
-_LONGEST_MESSAGE = 300  # characters of a server's error message that are kept
+_LONGEST_MESSAGE = 4000  # characters of a server's error message; cut to a readable length when it is without secrets
+LATE_READ_NS = 1_000_000  # a read later than this may hold segments that came apart; it has the stamp of the last
 _TIMED_OUT = frozenset({errno.ETIMEDOUT})
+_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Row(NamedTuple):
@@ -34,6 +36,7 @@ class Row(NamedTuple):
     flags: Flag = Flag(0)
     read_delay_ns: int = NONE
     answer_bytes: int = 0
+    merged_events: int = 0  # that lie behind another in a late read: the other took its time from this one's segment
     events: Sequence[tuple[int, int]] = ()  # (time, tokens) of each event that carried a token
     text: str | None = None  # of an answer whose tokens nobody counted
     message: str | None = None  # what went wrong, in the server's words
@@ -62,8 +65,9 @@ class _Http:
         self.length += len(data)
 
     def on_message_complete(self) -> None:
-        if 100 <= self.status < 200:
+        if 100 <= self.status < 200:  # the answer is still to come
             self.headers.clear()
+            self.status = 0
         else:
             self.complete = True
 
@@ -110,7 +114,10 @@ def _outcome(reads: Sequence[Entry], end: Entry, http: _Http, door: Door, stream
     if streaming and not framed and broken is None and b"json" not in content_type:
         return Row(Status.CONTENT_TYPE, message=f"content type {content_type.decode('latin-1')!r} is no event stream")
     try:
-        events = [(at, door.read(payload)) for at, payload in (sse_events(body) if framed else [(len(body), body)])]
+        cut = sse_events(body) if framed else [(len(body), body)]
+        if framed and broken is not None and cut and cut[-1][0] == len(body) and not body.endswith(_BLANK_LINES):
+            cut.pop()  # the answer broke off in the middle of this event
+        events = [(at, door.read(payload)) for at, payload in cut]
     except BadAnswer as error:
         return Row(broken or Status.CONTENT_TYPE, message=str(error)[:_LONGEST_MESSAGE])
     row = _tokens(events, reads, http.bounds, framed)
@@ -177,13 +184,16 @@ def _tokens(events: Sequence[tuple[int, Piece]], reads: Sequence[Entry], bounds:
         if piece.input_tokens is not None:
             prompt = piece.input_tokens
     timed: list[tuple[int, int]] = []
+    merged = 0
     if streamed:
-        read = 0
+        read, before = 0, -1
         for (end, _), tokens in zip(events, _event_counts(pieces, ids), strict=True):
             if tokens:
                 while bounds[read] < end:
                     read += 1
                 timed.append((reads[read].at_ns, tokens))
+                merged += read == before and reads[read].delay_ns > LATE_READ_NS
+                before = read
     if total is not None:
         output, source = total, TokenSource.USAGE
     elif ids:
@@ -199,6 +209,7 @@ def _tokens(events: Sequence[tuple[int, Piece]], reads: Sequence[Entry], bounds:
         event_output_tokens=ids or NONE,
         token_source=source,
         events=timed,
+        merged_events=merged,
         text="".join(piece.text for piece in pieces) if output == NONE else None,
     )
 
@@ -212,7 +223,7 @@ def _event_counts(pieces: Sequence[Piece], ids: int) -> list[int]:
     if ids:
         return [piece.token_ids for piece in pieces]
     told = sum(piece.choice for piece in pieces)
-    if told > 1 and sum(piece.choice and piece.total_output is not None for piece in pieces) > told // 2:
+    if sum(piece.choice and piece.total_output is not None for piece in pieces) > told // 2:
         counts, before = [], 0
         for piece in pieces:
             now = piece.total_output if piece.choice and piece.total_output is not None else before

@@ -22,7 +22,10 @@ def describe(
         planned = point.planned_s
         open_end = open_end or planned is None
         total += planned or 0.0
-        length = f"sent within {planned:.1f} s" if planned is not None else "as fast as the server answers"
+        if planned is not None:
+            length = f"sent within {planned:.1f} s"
+        else:
+            length = "all at once" if point.concurrency is None else "as fast as the server answers"
         out.write(f"point {point.number + 1} of {len(points)}: {point.label}, {point.prompts} requests, {length}\n")
     total += settings.sleep_seconds * (len(points) - 1)
     out.write(f"sending takes {'at least ' if open_end else ''}{clock_text(total)}\n")

@@ -65,7 +65,7 @@ def _read(prefix: str, name: str, code: str) -> NDArray[Any]:
 def _never_sent(index: NDArray[Any], due_ns: NDArray[np.int64] | None, ended_ns: int) -> NDArray[Any]:
     if due_ns is None:
         return np.zeros(0, dtype=np.int64)
-    due = np.flatnonzero(due_ns <= ended_ns)
+    due = np.flatnonzero(due_ns < ended_ns)
     return np.setdiff1d(due, index, assume_unique=True)
 
 
@@ -75,7 +75,7 @@ def _absent(column: str) -> int:
             return Status.NOT_SENT
         case "token_source":
             return TokenSource.NONE
-        case "http_status" | "flags" | "answer_bytes":
+        case "http_status" | "flags" | "answer_bytes" | "merged_events":
             return 0
     return NONE
 

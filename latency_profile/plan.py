@@ -37,13 +37,13 @@ def offsets_ns(
         raise ValueError("a plan needs a number of requests or a duration")
     if math.isinf(rate):
         return np.zeros(count or 0, dtype=np.int64)
+    end_s = math.inf if duration_s is None else duration_s
     if arrival == "constant":
         within = count if duration_s is None else math.ceil(duration_s * rate)
         assert within is not None
-        return _ns(np.arange(min(within, count or within)) / rate)
+        return _before(end_s, np.arange(within) / rate)[:count]
     shape = burstiness if arrival == "gamma" else 1.0
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(point,)))
-    end_s = math.inf if duration_s is None else duration_s
     parts: list[NDArray[np.float64]] = []
     drawn, last = 0, 0.0
     while last < end_s and (count is None or drawn < count):
@@ -52,10 +52,10 @@ def offsets_ns(
         parts.append(part)
         drawn += _CHUNK
         last = float(part[-1])
-    seconds = np.concatenate(parts)
-    return _ns(seconds[seconds < end_s][:count])
+    return _before(end_s, np.concatenate(parts))[:count]
 
 
-def _ns(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+def _before(end_s: float, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """In whole ns, and those only that are then before the end: 55/2.2 s are a hair less than 25 s in binary."""
     due: NDArray[np.int64] = np.rint(seconds * NS).astype(np.int64)
-    return due
+    return due[due < end_s * NS]

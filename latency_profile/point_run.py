@@ -86,6 +86,7 @@ def run_point(
             tokenizer=bench.settings.tokenizer,
             date=datetime.fromtimestamp(ran.started_unix_ns / NS, UTC).strftime("%Y%m%d-%H%M%S"),
             started_ns=ran.started_unix_ns,
+            started_monotonic_ns=ran.start_ns,
             measured_ns=measured_ns,
             nonce=bench.nonce,
             cut_short=interrupt.reason,
@@ -165,7 +166,7 @@ def _at_once(point: PlannedPoint, shards: int) -> int:
 def _order(bench: Bench, job: Point, ran: Ran) -> Collect:
     return Collect(
         spool=job.spool,
-        columns=job.spool.replace("spool-", "columns-"),
+        columns=str(Path(job.spool).with_name(f"columns-{job.shard}")),
         start_ns=ran.start_ns,
         backend=bench.settings.backend,
         endpoint=bench.door_name,

@@ -28,12 +28,12 @@ class PlannedPoint:
         if self.concurrency is not None:
             return f"{self.concurrency} in flight"
         assert self.rate is not None
-        return "unlimited" if math.isinf(self.rate) else f"{self.rate:g} req/s"
+        return "unlimited" if math.isinf(self.rate) else f"{self.rate:.12g} req/s"
 
     @property
     def load(self) -> str:
         """As the user wrote it."""
-        return str(self.concurrency) if self.concurrency is not None else f"{self.rate:g}"
+        return str(self.concurrency) if self.concurrency is not None else f"{self.rate:.12g}"
 
     @property
     def planned_s(self) -> float | None:

@@ -49,6 +49,7 @@ REQUEST_COLUMNS: dict[str, str] = {
     "flags": "u1",  # Flag bits
     "read_delay_ns": "i8",  # largest distance from kernel receive to read in this answer; NONE without kernel stamps
     "answer_bytes": "u4",  # bytes received, headers included
+    "merged_events": "u4",  # events behind another in a read more than 1 ms late: the earlier one's time may be lost
 }
 
 EVENT_COLUMNS: dict[str, str] = {
@@ -75,6 +76,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     tokenizer: str
     date: str  # YYYYmmdd-HHMMSS, UTC: names the files
     started_ns: int  # wall clock at the point's start, Unix ns
+    started_monotonic_ns: int  # the same moment on CLOCK_MONOTONIC: lines up with other logs of this machine
     measured_ns: int  # from the point's start until its last request ended
     nonce: str
     cut_short: str | None  # SIGINT, SIGTERM, or None

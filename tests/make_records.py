@@ -34,6 +34,7 @@ def make_context(**changes: Any) -> PointContext:
         "tokenizer": "org/tokenizer",
         "date": "20260102-030405",
         "started_ns": 1_767_323_045_000_000_123,
+        "started_monotonic_ns": 5_000_000_000_000,
         "measured_ns": 10 * SECOND,
         "nonce": "abc",
         "cut_short": None,
@@ -87,6 +88,7 @@ def make_records(
         "status": np.full(n, Status.OK),
         "http_status": np.full(n, 200),
         "read_delay_ns": np.full(n, NONE),
+        "merged_events": np.zeros(n),
         **(columns or {}),
     }
     filled = {name: np.asarray(known.get(name, np.zeros(n))).astype(kind) for name, kind in REQUEST_COLUMNS.items()}

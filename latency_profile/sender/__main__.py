@@ -77,6 +77,7 @@ class Worker:
             _report(loop.run(start.at_ns if start else 0))
         finally:
             gc.enable()
+            gc.unfreeze()  # this point's own things, or they would stay for ever
 
 
 def _report(report: Report | Beat) -> None:

@@ -32,6 +32,11 @@ class Timer:
         if _libc.timerfd_settime(self.fd, _ABSOLUTE, spec, None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 
+    def disarm(self) -> None:
+        """It does not fire any more, nor say that it has."""
+        if _libc.timerfd_settime(self.fd, 0, bytes(32), None) < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime failed")
+
     def clear(self) -> None:
         """Takes note that it has fired, so that epoll stops saying so."""
         try:

@@ -29,10 +29,12 @@ COLUMNS: dict[str, str] = {  # name → array type code
     "flags": "B",
     "read_delay_ns": "q",
     "answer_bytes": "I",
+    "merged_events": "I",
     "events": "I",  # how many
 }
 EVENT_COLUMNS: dict[str, str] = {"event_ns": "q", "event_tokens": "H"}
 MESSAGES_KEPT = 3  # of each status
+LONGEST_MESSAGE = 300  # characters
 _ROWS_HELD = 4096
 _MOST_TOKENS = 0xFFFF
 
@@ -93,7 +95,7 @@ def collect(order: Collect) -> Collected:
                 texts += 1
             if row.status != Status.OK:
                 kept = messages.setdefault(row.status.name, Counter())
-                message = _without(order.secrets, row.message or "")
+                message = _without(order.secrets, row.message or "")[:LONGEST_MESSAGE]
                 if message in kept or len(kept) < MESSAGES_KEPT:
                     kept[message] += 1
     rows.close()
@@ -135,6 +137,7 @@ def _numbers(index: int, sent: int, flags: int, row: Row, start: int) -> tuple[i
         flags | row.flags | unfinished,
         row.read_delay_ns,
         row.answer_bytes,
+        row.merged_events,
         len(row.events),
     )
 

@@ -4,10 +4,10 @@ It finds out where an answer ends, so that the connection can carry the next req
 """
 
 import errno
+import os
 import select
 import socket
 import ssl
-import struct
 from typing import Any, cast
 
 import httptools
@@ -15,24 +15,32 @@ import httptools
 from latency_profile.sender.clock import now_ns
 from latency_profile.sender.job import Target, Tls
 from latency_profile.sender.spool import LARGEST_READ, End, Spool
+from latency_profile.sender.stamps import CONTROL_ROOM, ask_for_stamps, kernel_ns
 
 IN = select.EPOLLIN | select.EPOLLRDHUP
 OUT = IN | select.EPOLLOUT
 IDLE = -1  # carries no request
 
-_SO_TIMESTAMPNS = 35  # SO_TIMESTAMPNS_OLD of <asm-generic/socket.h>, 64-bit timespec; Python has no name for it
-_TIMESPEC = struct.Struct("@qq")
-_CONTROL_ROOM = socket.CMSG_SPACE(_TIMESPEC.size)
 _INFORMATIONAL = range(100, 200)
+_IN_WORDS = {
+    End.CLOSED: "the server closed the connection",
+    End.BROKEN: "the connection broke",
+    End.NOT_HTTP: "what came is not HTTP",
+    End.CONNECT_FAILED: "no connection",
+    End.CONNECT_TIMEOUT: "no answer in time",
+    End.TLS_FAILED: "TLS failed",
+}
 
 
 class Lost(Exception):
-    """The connection can carry nothing any more. `end` is what that means for the request that it carried."""
+    """The connection can carry nothing any more. `end` is what that means for the request that it carried; `reason`
+    is it in words, for one who could not connect at all."""
 
-    def __init__(self, end: End, number: int = 0) -> None:
+    def __init__(self, end: End, number: int = 0, reason: str | None = None) -> None:
         super().__init__(end, number)
         self.end = end
         self.errno = number
+        self.reason = reason or (os.strerror(number) if number else _IN_WORDS[end])
 
 
 class Connection:
@@ -51,14 +59,11 @@ class Connection:
         self._rest: memoryview | None = None
         self.socket = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.fd = self.socket.fileno()
-        try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        except OSError as error:
-            if error.errno != errno.ENOPROTOOPT:  # some sandboxes have no stamps; then the time after the read stands
-                raise
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ask_for_stamps(self.socket)
         number = self.socket.connect_ex(target.address)
         if number not in (0, errno.EINPROGRESS):
+            self.close()
             raise Lost(End.CONNECT_FAILED, number)
 
     def open(self, mask: int) -> bool:
@@ -107,7 +112,7 @@ class Connection:
         """One read into the spool. Gives the time just after it. Raises Lost at the end of the connection."""
         room = spool.room()
         try:
-            length, control, _, _ = self.socket.recvmsg_into([room], _CONTROL_ROOM)
+            length, control, _, _ = self.socket.recvmsg_into([room], CONTROL_ROOM)
         except BlockingIOError:
             return now_ns()
         except OSError as error:
@@ -117,7 +122,7 @@ class Connection:
             raise Lost(End.CLOSED)
         if self.request == IDLE:
             raise Lost(End.NOT_HTTP)  # bytes that nobody asked for
-        spool.read(self.request, _kernel_ns(control), now, length)
+        spool.read(self.request, kernel_ns(control), now, length)
         self._feed(room[:length])
         return now
 
@@ -137,11 +142,13 @@ class Connection:
     def release(self) -> bool:
         """The answer is complete. True when the connection can carry another request."""
         self.request = IDLE
+        self.complete = False
         self.used = True
         return self._keep and self._rest is None
 
     def close(self) -> None:
         self.socket.close()
+        del self._parser  # it calls back into this object: a cycle, and nothing collects those while a point runs
 
 
 class TlsConnection(Connection):
@@ -166,8 +173,10 @@ class TlsConnection(Connection):
             self.opening = False
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLCertVerificationError as error:
+            raise Lost(End.TLS_FAILED, reason=f"TLS failed: {error.verify_message}") from error
         except ssl.SSLError as error:
-            raise Lost(End.TLS_FAILED, error.errno or 0) from error
+            raise Lost(End.TLS_FAILED, reason=f"TLS failed: {error.reason}") from error
         self._give()
         return not self.opening
 
@@ -176,13 +185,17 @@ class TlsConnection(Connection):
         return OUT if self.unsent or not self._tcp_open else IN
 
     def send(self, request: int, message: bytes) -> None:
-        self._tls.write(message)
+        try:
+            self._tls.write(message)
+        except ssl.SSLError as error:
+            self.request, self.sent_at, self.answered = request, now_ns(), False
+            raise Lost(End.BROKEN) from error
         super().send(request, self._out.read())
 
     def receive(self, spool: Spool) -> int:
         control, now = self._take()
-        kernel = _kernel_ns(control)
-        while True:
+        kernel = kernel_ns(control)
+        while not self.complete:  # what follows an answer, such as the goodbye of TLS, must not make it a broken one
             room = spool.room()
             try:
                 length = cast("int", self._tls.read(LARGEST_READ, cast("bytearray", room)))
@@ -202,7 +215,7 @@ class TlsConnection(Connection):
     def _take(self) -> tuple[list[Any], int]:
         """What the socket has, into the TLS machine."""
         try:
-            data, control, _, _ = self.socket.recvmsg(LARGEST_READ, _CONTROL_ROOM)
+            data, control, _, _ = self.socket.recvmsg(LARGEST_READ, CONTROL_ROOM)
         except BlockingIOError:
             return [], now_ns()
         except OSError as error:
@@ -217,15 +230,8 @@ class TlsConnection(Connection):
         """What the TLS machine has to say (handshake, key updates), to the socket."""
         if self._out.pending:
             self._rest = memoryview(bytes(self._rest or b"") + self._out.read())
+        if self.unsent:
             self.flush()
-
-
-def _kernel_ns(control: list[Any]) -> int:
-    for level, kind, data in control:
-        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack(data)
-            return int(seconds) * 1_000_000_000 + int(nanoseconds)
-    return 0
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

@@ -1,5 +1,6 @@
 """The sender processes of a profile, seen from the parent: starts them, gives each its shard, gathers their counts."""
 
+import contextlib
 import os
 import selectors
 import signal
@@ -83,7 +84,8 @@ class _Process:
         return ProfileError(f"sender process {self.number} ended with {how} in mid-point; its spool is kept")
 
     def close(self) -> None:
-        self._in.close()
+        with contextlib.suppress(BrokenPipeError):  # it has died, and what it was told last is still in the buffer
+            self._in.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -130,19 +132,19 @@ class Fleet:
         self._active = self._processes[: len(points)]
         for process, point in zip(self._active, points, strict=True):
             process.tell(point)
-        ready = [self._one(number, Ready) for number in range(len(points))]
-        if not any(report.connections for report in ready):
+        ready = self._each(Ready, stopped)
+        if not any(report.connections for report in ready) and not stopped():
             error = next((report.error for report in ready if report.error), "no connection")
             self._all(Stop())
-            for number in range(len(points)):
-                self._one(number, Finished)
+            self._each(Finished)
             host, port = points[0].target.address
             raise ServerUnavailable(f"cannot connect to {host} port {port}: {error}")
         start_ns = now_ns() + START_DELAY_NS
         started_unix_ns = time.time_ns() + START_DELAY_NS
         self._all(Start(start_ns))
         finished = self._watch(start_ns, stopped, look)
-        return Ran(start_ns, started_unix_ns, max(report.ended_ns for report in finished), finished)
+        ended_ns = max(start_ns, *(report.ended_ns for report in finished))  # a stop may come before the start
+        return Ran(start_ns, started_unix_ns, ended_ns, finished)
 
     def _watch(self, start_ns: int, stopped: Callable[[], bool], look: Callable[[Live], None]) -> list[Finished]:
         finished: dict[int, Finished] = {}
@@ -171,25 +173,32 @@ class Fleet:
         """Has each process turn its spool into columns."""
         for process, order in zip(self._active, orders, strict=True):
             process.tell(order)
-        return [self._one(number, Collected) for number in range(len(orders))]
+        return self._each(Collected)
 
     def _all(self, command: Command) -> None:
         for process in self._active:
             process.tell(command)
 
-    def _hear(self, timeout: float | None) -> None:
+    def _hear(self, timeout: float) -> None:
         for key, _ in self._selector.select(timeout):
             process: _Process = key.data
             self._inbox[process.number].extend(process.hear())
 
-    def _one(self, number: int, kind: type[_T]) -> _T:
-        """The next report of this kind from this process; what comes before it no longer matters."""
-        while True:
-            while self._inbox[number]:
-                report = self._inbox[number].popleft()
-                if isinstance(report, kind):
-                    return report
-            self._hear(None)
+    def _each(self, kind: type[_T], stopped: Callable[[], bool] = lambda: False) -> list[_T]:
+        """The next report of this kind from each process; what comes before it no longer matters."""
+        found: dict[int, _T] = {}
+        told_to_stop = False
+        while len(found) < len(self._active):
+            if stopped() and not told_to_stop:
+                self._all(Stop())
+                told_to_stop = True
+            self._hear(LOOK_S)
+            for number, inbox in enumerate(self._inbox):
+                while inbox and number not in found:
+                    report = inbox.popleft()
+                    if isinstance(report, kind):
+                        found[number] = report
+        return [found[number] for number in sorted(found)]
 
 
 RECENT_NS = 2_000_000_000  # what "now" means in the progress line

@@ -77,12 +77,14 @@ class Loop:
             ahead = min(ahead, self._point.connection_limit)
         self._pool.keep(ahead)
         while self._pool.idle < ahead and not self._pool.last_failure and not self._stopping:
+            if self._pool.opened >= 2 * ahead:
+                break  # the server closes them as fast as they are opened
             self._turn()
             self._pool.keep(ahead)
         self._read_ahead()
         took = sorted(self._pool.connect_ns)
         failure = self._pool.last_failure
-        error = os.strerror(failure.errno) if failure and not self._pool.opened else None
+        error = failure.reason if failure and not self._pool.opened else None
         return Ready(self._pool.idle, error, took[len(took) // 2] if took else 0)
 
     # -- the point ----------------------------------------------------------------------------------------------------
@@ -212,14 +214,17 @@ class Loop:
     def _send(self, connection: Connection, index: int, message: bytes, flag: int = 0) -> None:
         reused = connection.used
         self._busy += 1
+        self._sent += not flag  # one that is sent again has been counted
+        self._reused += reused
+        failure: Lost | None = None
         try:
             connection.send(index, message)
         except Lost as lost:
-            self._lost(connection, lost)
-            return
-        self._sent += 1
-        self._reused += reused
+            failure = lost
         self._spool.note(Kind.SENT, index, connection.sent_at, flag | (Flag.REUSED_CONNECTION if reused else 0))
+        if failure:
+            self._lost(connection, failure)
+            return
         if self._plan is not None:
             self._lateness.append(connection.sent_at - self._start - self._plan[index // self._point.shards])
         if connection.unsent:
@@ -231,12 +236,16 @@ class Loop:
         while self._again and (connection := self._pool.take(fresh=True)):
             index = self._again.popleft()
             self._send(connection, index, self._message(index), Flag.RESENT)
+        if self._again:
+            self._keep_connections()  # before those that wait take what could make room for a fresh one
         while self._waiting and (connection := self._pool.take()):
             index = self._waiting.popleft()
             self._send(connection, index, self._message(index))
 
     def _keep_connections(self) -> None:
-        self._pool.keep(len(self._waiting) + len(self._again) + (self._pool.spare if self._more_to_send else 0))
+        again = len(self._again)
+        spare = self._pool.spare if self._more_to_send else 0
+        self._pool.keep(len(self._waiting) + again + spare, fresh=again)
 
     @property
     def _more_to_send(self) -> bool:
@@ -283,7 +292,7 @@ class Loop:
         index = connection.request
         self._pool.drop(connection)
         if index == IDLE:
-            self._pool.closed_by_server += 1
+            self._pool.closed_while_idle(connection)
             self._keep_connections()
             return
         self._busy -= 1
@@ -346,6 +355,8 @@ class Loop:
         for connection in self._pool.all.values():
             if connection.request != IDLE:
                 self._spool.note(Kind.END, connection.request, self._ended, End.STOPPED)
+        for index in self._again:
+            self._spool.note(Kind.END, index, self._ended, End.STOPPED)
         self._pool.close()
         self._spool.close()
         self._due_timer.close()

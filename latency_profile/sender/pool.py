@@ -50,10 +50,16 @@ class Pool:
     def idle(self) -> int:
         return len(self._idle)
 
-    def keep(self, wanted: int) -> None:
-        """Opens connections until idle and opening ones make `wanted`, or the limit is reached."""
-        while self._idle_and_opening < wanted and self._opening < MOST_OPENING and not self._at_limit:
-            if now_ns() < self._pause_until:
+    def keep(self, wanted: int, fresh: int = 0) -> None:
+        """Opens connections until idle and opening ones make `wanted`, and those of them that are new make `fresh`.
+
+        At the limit none is opened, but that an idle one which has been used makes room for a fresh one.
+        """
+        while self._opening < MOST_OPENING:
+            lacks_fresh = fresh > self._opening and fresh > self._opening + self._unused
+            if not lacks_fresh and len(self._idle) + self._opening >= wanted:
+                return
+            if now_ns() < self._pause_until or (self._at_limit and not (lacks_fresh and self._retire())):
                 return
             try:
                 self._open()
@@ -65,8 +71,16 @@ class Pool:
                 return
 
     @property
-    def _idle_and_opening(self) -> int:
-        return len(self._idle) + self._opening
+    def _unused(self) -> int:
+        return sum(not connection.used for connection in self._idle)
+
+    def _retire(self) -> bool:
+        """Closes the idle connection that has been used and rests longest. False where there is none."""
+        for connection in self._idle:
+            if connection.used:
+                self.drop(connection)
+                return True
+        return False
 
     @property
     def _at_limit(self) -> bool:
@@ -105,6 +119,13 @@ class Pool:
         self.last_failure = lost
         self._pause_until = now_ns() + PAUSE_AFTER_FAILURE_NS
         self.on_failed(lost)
+
+    def closed_while_idle(self, connection: Connection) -> None:
+        """Takes note of it. A server that closes new connections at once would be asked for another without an end."""
+        self.closed_by_server += 1
+        now = now_ns()
+        if not connection.used and now - connection.opened_at < PAUSE_AFTER_FAILURE_NS:
+            self._pause_until = now + PAUSE_AFTER_FAILURE_NS
 
     def drop(self, connection: Connection) -> None:
         """Closes a connection, whatever it was doing."""

@@ -51,6 +51,10 @@ class Entry(NamedTuple):
     data: bytes
 
 
+# By plain names: these run once a read, and an attribute or an enum costs as much as the packing.
+_pack, _HEADER_SIZE, _READ = HEADER.pack_into, HEADER.size, int(Kind.READ)
+
+
 class Spool:
     """The write end. Reads go straight into its buffer, so a read costs no allocation."""
 
@@ -63,13 +67,16 @@ class Spool:
 
     def room(self) -> memoryview:
         """Where the next read may put its bytes."""
-        start = self._at + HEADER.size
+        start = self._at + _HEADER_SIZE
         return self._view[start : start + LARGEST_READ]
 
     def read(self, request: int, kernel_ns: int, user_ns: int, length: int) -> None:
         """The `length` bytes that now lie in `room()` belong to this request."""
-        HEADER.pack_into(self._buffer, self._at, Kind.READ, 0, 0, request, kernel_ns, user_ns, length)
-        self._advance(HEADER.size + length)
+        at = self._at
+        _pack(self._buffer, at, _READ, 0, 0, request, kernel_ns, user_ns, length)
+        self._at = at + _HEADER_SIZE + length
+        if self._at > _FLUSH_AT:
+            self.flush()
 
     def note(self, kind: Kind, request: int, at_ns: int, info: int = 0, errno: int = 0) -> None:
         HEADER.pack_into(self._buffer, self._at, kind, info, errno, request, at_ns, 0, 0)

@@ -7,6 +7,7 @@ import gc
 import math
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,7 +185,8 @@ async def _serve(flags: argparse.Namespace) -> None:
     if log is not None:
         loop.add_signal_handler(signal.SIGUSR1, log.save, flags.log)
     try:
-        listener = await loop.create_server(server.connect, flags.host, flags.port, backlog=_BACKLOG)
+        family = socket.AF_INET6 if ":" in flags.host else socket.AF_INET
+        listener = socket.create_server((flags.host, flags.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise UsageError(
             f"--host, --port: cannot listen on {flags.host}:{flags.port}: {error.strerror or error}"
@@ -196,9 +198,9 @@ async def _serve(flags: argparse.Namespace) -> None:
     gc.collect()
     gc.freeze()  # what is there by now is never garbage: later collections are short
     host = f"[{flags.host}]" if ":" in flags.host else flags.host
-    print(f"listening on http://{host}:{listener.sockets[0].getsockname()[1]}", flush=True)
+    print(f"listening on http://{host}:{listener.getsockname()[1]}", flush=True)
+    server.listen(listener)
     await stop.wait()
-    listener.close()
     server.stop()
     if log is not None:
         _save(log, flags.log)

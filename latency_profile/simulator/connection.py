@@ -1,6 +1,7 @@
 """One HTTP/1.1 connection: requests are read and answered one after another, kept alive and pipelined or not."""
 
 import asyncio
+import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,13 +12,17 @@ from typing import Protocol
 
 import httptools
 
+from latency_profile.sender.clock import clock_pair, now_ns
+from latency_profile.sender.stamps import CONTROL_ROOM, ask_for_stamps, kernel_ns
+
+_LARGEST_READ = 1 << 18
 _MOST_PIPELINED = 8  # requests that may wait on one connection before it is read no further
 _CHUNKED = b"content-type: text/event-stream; charset=utf-8\r\nvary: Origin\r\ntransfer-encoding: chunked\r\n"
 
 
 @dataclass(slots=True)
 class HttpRequest:
-    """A complete request. `arrival_ns` is CLOCK_MONOTONIC when the read that completed it returned."""
+    """A complete request. `arrival_ns`: when the kernel had its last bytes, on CLOCK_MONOTONIC."""
 
     method: str = ""
     path: str = ""
@@ -38,43 +43,94 @@ class Application(Protocol):
         """The client is gone, with or without an answer under way."""
 
 
-class Connection(asyncio.Protocol):
-    """asyncio's plain transport sends at once from `write` (TCP_NODELAY is set), so a time taken just before it is the
-    time of the send. uvloop would queue the bytes until its turn of the loop ends: that is why it is not used here.
+class Connection:
+    """A socket of its own instead of asyncio's transport: a request's arrival is then the kernel's stamp, not the time
+    at which a busy server came round to reading it, and a time taken just before `write` is the time of the send.
     """
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
         self._application = application
+        self._loop = loop
+        self._socket = client
+        self._fd = client.fileno()
         self._parser = httptools.HttpRequestParser(self)
         self._request = HttpRequest()
         self._current: HttpRequest | None = None
         self._queue: deque[HttpRequest] = deque()
-        self._read_ns = 0
+        self._arrival_ns = 0
+        self._unsent = bytearray()
+        self._closing = self._closed = False
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ask_for_stamps(client)
+        loop.add_reader(self._fd, self._readable)
 
-    # asyncio's callbacks
+    # the socket
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self.write = transport.write
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._queue.clear()
-        self._application.lost(self)
-        del self._parser  # it and this object hold each other
-
-    def data_received(self, data: bytes) -> None:
-        self._read_ns = time.monotonic_ns()
+    def _readable(self) -> None:
+        try:
+            data, control, _, _ = self._socket.recvmsg(_LARGEST_READ, CONTROL_ROOM)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lost()
+            return
+        if not data:
+            self._lost()
+            return
+        self._arrival_ns = _monotonic(kernel_ns(control))
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass  # an upgrade nobody serves: the request itself is complete and is answered as HTTP/1.1
         except httptools.HttpParserError:
             if self._current is not None:  # garbage behind a request that is being answered
-                self._transport.close()
+                self._lost()
                 return
             self._current = HttpRequest(keep_alive=False)
             self.reply(400, b"Invalid HTTP request received.", b"text/plain; charset=utf-8")
+
+    def write(self, data: bytes) -> None:
+        """Sends at once what the socket takes, and the rest when it takes more."""
+        if self._closed:
+            return
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lost()
+            return
+        if sent < len(data):
+            self._unsent += data[sent:]
+            self._loop.add_writer(self._fd, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lost()
+            return
+        if not self._unsent:
+            self._loop.remove_writer(self._fd)
+            if self._closing:
+                self._lost()
+
+    def _lost(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._socket.close()
+        self._queue.clear()
+        self._application.lost(self)
+        del self._parser  # it and this object hold each other
 
     # httptools' callbacks
 
@@ -100,11 +156,11 @@ class Connection(asyncio.Protocol):
         request.path = request.path.partition("?")[0]
         request.body = b"".join(request.parts)
         request.keep_alive = self._parser.should_keep_alive()
-        request.arrival_ns = self._read_ns
+        request.arrival_ns = self._arrival_ns
         if self._current is not None:
             self._queue.append(request)
             if len(self._queue) == _MOST_PIPELINED:
-                self._transport.pause_reading()
+                self._loop.remove_reader(self._fd)
             return
         self._current = request
         self._application.handle(self, request)
@@ -126,17 +182,20 @@ class Connection(asyncio.Protocol):
         """The answer is complete: takes the next request of this connection, or closes it."""
         assert self._current is not None
         if not self._current.keep_alive:
-            self._transport.close()
+            self.close()
             return
         self._current = None
         if self._queue:
             if len(self._queue) == _MOST_PIPELINED:
-                self._transport.resume_reading()
+                self._loop.add_reader(self._fd, self._readable)
             self._current = self._queue.popleft()
             self._application.handle(self, self._current)
 
     def close(self) -> None:
-        self._transport.close()
+        """Closes it once all is sent."""
+        self._closing = True
+        if not self._unsent:
+            self._lost()
 
     def _head(self, status: int, fields: bytes) -> bytes:
         close = b"" if self._current is None or self._current.keep_alive else b"connection: close\r\n"
@@ -153,3 +212,11 @@ class Connection(asyncio.Protocol):
 def _date(now_s: int) -> bytes:
     """The date header's value, made once a second."""
     return formatdate(now_s, usegmt=True).encode()
+
+
+def _monotonic(kernel_ns: int) -> int:
+    """A kernel stamp, which is of the realtime clock, on the monotonic one; now where there is no stamp."""
+    if not kernel_ns:
+        return now_ns()
+    realtime, monotonic = clock_pair()
+    return kernel_ns - realtime + monotonic

@@ -30,7 +30,7 @@ class TruthLog:
     """
 
     request_id: NDArray[np.str_]  # the x-request-id header; where there was none, the answer's own id
-    arrival_ns: NDArray[np.int64]  # when the read that completed the request returned, in user space
+    arrival_ns: NDArray[np.int64]  # when the kernel had the request's last bytes
     started_ns: NDArray[np.int64]  # when the timing model first gave it service
     end_ns: NDArray[np.int64]  # just before the write that ended the answer, or when it was aborted
     prompt_tokens: NDArray[np.uint32]

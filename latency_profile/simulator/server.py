@@ -1,6 +1,8 @@
 """The server: puts requests into a timing model and writes what comes out of it, when it is due."""
 
 import asyncio
+import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,11 +15,12 @@ from latency_profile.simulator.engine import EngineProfile
 from latency_profile.simulator.job import NONE, Job, Timing
 from latency_profile.simulator.log import Finish, LogWriter
 from latency_profile.simulator.metrics import Metrics
-from latency_profile.simulator.timer import Timer
+from latency_profile.simulator.timer import Alarm
 
 # The next wake-up comes no sooner than this after the last: at 20,000 separate tokens/s a wake-up for each would cost
 # as much again as its token. Tokens that are further apart are not touched by it.
 _BREATH_NS = 100_000
+_ACCEPTS_AT_ONCE = 64
 _METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -52,16 +55,30 @@ class Server:
     _active: dict[Connection, _Answer] = field(init=False, default_factory=dict)
     _connections: set[Connection] = field(init=False, default_factory=set)
     _repeats: Counter[int] = field(init=False, default_factory=Counter)
-    _timer: Timer = field(init=False)
+    _timer: Alarm = field(init=False)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _listener: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
-        self._timer = Timer(asyncio.get_running_loop(), self._due)
+        self._loop = asyncio.get_running_loop()
+        self._timer = Alarm(self._loop, self._due)
 
-    def connect(self) -> Connection:
-        """A protocol for one new connection."""
-        connection = Connection(self)
-        self._connections.add(connection)
-        return connection
+    def listen(self, listener: socket.socket) -> None:
+        """Takes connections from a listening socket, from now on."""
+        listener.setblocking(False)
+        self._listener = listener
+        self._loop.add_reader(listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                client, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:  # the client has gone again, or this process is out of files
+                print(f"latency-profile simulate: cannot accept: {error.strerror}", file=sys.stderr)
+                return
+            self._connections.add(Connection(self, self._loop, client))
 
     def handle(self, connection: Connection, request: HttpRequest) -> None:
         route = _ROUTES.get(request.path)
@@ -82,6 +99,8 @@ class Server:
     def stop(self) -> None:
         """Closes every connection; unfinished answers are aborted in the log."""
         self._timer.close()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
         for answer in list(self._answers.values()):
             self._abort(answer)
         for connection in list(self._connections):

@@ -1,0 +1,162 @@
+"""This tool's numbers against what the server really did.
+
+`python -m benchmarks.truth` prints two tables:
+- 200 requests/s of 100 tokens (20,000 tokens/s) against a simulator of known timing: each percentile as the client
+  reports it, minus the same percentile of the simulator's own log;
+- a queue of one slot at two utilizations: each request's wait, minus Lindley's recursion on the plan
+  (Lindley 1952, The theory of queues with a single server).
+"""
+
+import argparse
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile import records
+from latency_profile.records import Records
+from latency_profile.simulator.log import TruthLog, read_log
+
+ROOT = Path(__file__).parent.parent
+NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point, as the client recorded it and as the server logged it, request for request."""
+
+    records: Records
+    log: TruthLog
+    rows: NDArray[np.intp]  # the log's row of each record
+
+
+@contextmanager
+def simulator(*flags: str) -> Iterator[int]:
+    """The embedded server on a free port; ends, and so writes its log, with the block."""
+    command = [sys.executable, "-m", "latency_profile.simulator", *flags]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        line = server.stdout.readline()
+        try:
+            yield int(line.rpartition(":")[2])
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+
+def measure(server_flags: list[str], profile_flags: list[str]) -> Run:
+    """Profiles one point of a simulator and joins both sides by request id."""
+    with tempfile.TemporaryDirectory() as folder:
+        log_path = Path(folder) / "log.npz"
+        with simulator(*server_flags, "--log", str(log_path)) as port:
+            command = [sys.executable, "benchmark_serving.py", f"--port={port}", "--host=127.0.0.1"]
+            command += ["--tokenizer=bundled", "--stream-request", "--ignore-eos", "--save-json-results"]
+            command += [f"--output-dir={folder}", *profile_flags]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            if done.returncode not in (0, 4):  # 4: the verdict; it is this table that judges here
+                raise RuntimeError(done.stderr)
+        [path] = Path(folder).glob("*.records.npz")
+        point = records.load(path)
+        log = read_log(log_path)
+    prefix = f"{point.context.nonce}-{point.context.point}-"
+    place = {name: row for row, name in enumerate(log.request_id.tolist())}
+    return Run(point, log, np.array([place[f"{prefix}{index}"] for index in point["index"]]))
+
+
+def tokens_row(rate: float, tokens: int, seconds: float) -> dict[str, float]:
+    """Differences client - server, ms, of one run at `rate` requests/s."""
+    run = measure(
+        ["--fixed-timing", "50,10,0.2"],
+        [
+            f"--request-rate={rate}",
+            f"--benchmark-time-seconds={seconds}",
+            "--input-len=32",
+            f"--output-len={tokens}",
+        ],
+    )
+    point, log, rows = run.records, run.log, run.rows
+    starts = log.event_start[rows]
+    truth_ttft = log.written_ns[starts] - log.arrival_ns[rows]
+    our_ttft = point["first_token_ns"] - point["sent_ns"]
+    truth_itl = np.concatenate(
+        [np.diff(log.written_ns[a:b]) for a, b in zip(starts, log.event_start[rows + 1], strict=True)]
+    )
+    our_itl = np.concatenate(
+        [np.diff(point.event_ns[a:b]) for a, b in zip(point.event_start[:-1], point.event_start[1:], strict=True)]
+    )
+    span_s = (point["end_ns"].max() - point["sent_ns"].min()) / 1e9
+    late = point["sent_ns"] - point["due_ns"]
+    return {
+        "requests": len(point),
+        "failed": int((point["status"] != 0).sum()),
+        "tokens/s": float(point["output_tokens"].sum() / span_s),
+        "TTFT p50": _difference(our_ttft, truth_ttft, 50),
+        "TTFT p99": _difference(our_ttft, truth_ttft, 99),
+        "ITL p50": _difference(our_itl, truth_itl, 50),
+        "ITL p99": _difference(our_itl, truth_itl, 99),
+        "lateness p99": float(np.percentile(late, 99) / NS_PER_MS),
+        "CPU µs/event": point.context.client["cpu_s"] / len(point.event_ns) * 1e6,
+    }
+
+
+def queue_row(utilization: float, service_ms: float, requests: int) -> dict[str, float]:
+    """|measured wait - Lindley's|, ms: percentiles over the requests of one run."""
+    rate = utilization * 1000 / service_ms
+    run = measure(
+        ["--slot", f"{service_ms}"],
+        [f"--request-rate={rate}", f"--num-prompts={requests}", "--input-len=16", "--output-len=1"],
+    )
+    point = run.records
+    service_ns = service_ms * NS_PER_MS
+    measured = point["end_ns"] - point["due_ns"] - service_ns
+    error = np.abs(measured - lindley(point["due_ns"], service_ns)) / NS_PER_MS
+    return {
+        "utilization": utilization,
+        "requests": len(point),
+        "wait p50": float(np.percentile(measured, 50) / NS_PER_MS),
+        "wait p99": float(np.percentile(measured, 99) / NS_PER_MS),
+        "error p50": float(np.percentile(error, 50)),
+        "error p99": float(np.percentile(error, 99)),
+    }
+
+
+def lindley(due_ns: NDArray[np.int64], service_ns: float) -> NDArray[np.float64]:
+    """Waits in a queue of one slot and fixed service: W[k + 1] = max(0, W[k] + S - (due[k + 1] - due[k]))."""
+    waits = np.zeros(len(due_ns))
+    for k in range(1, len(due_ns)):
+        waits[k] = max(0.0, waits[k - 1] + service_ns - (due_ns[k] - due_ns[k - 1]))
+    return waits
+
+
+def _difference(ours: NDArray[np.int64], truth: NDArray[np.int64], percent: float) -> float:
+    return float((np.percentile(ours, percent) - np.percentile(truth, percent)) / NS_PER_MS)
+
+
+def table(rows: list[dict[str, float]]) -> str:
+    """Rows of the same keys, as Markdown."""
+    head = list(rows[0])
+    cells = [[f"{row[key]:,.3f}" if isinstance(row[key], float) else f"{row[key]:,}" for key in head] for row in rows]
+    lines = [" | ".join(line) for line in (head, ["---"] * len(head), *cells)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--runs", type=int, default=3)
+    flags.add_argument("--rates", type=float, nargs="+", default=[200.0])
+    flags.add_argument("--seconds", type=float, default=15)
+    given = flags.parse_args()
+    print("client - server, ms\n")
+    print(table([tokens_row(rate, 100, given.seconds) for rate in given.rates for _ in range(given.runs)]))
+    print("\nwait against Lindley's recursion, ms\n")
+    print(table([queue_row(utilization, 20, 500) for utilization in (0.5, 0.9) for _ in range(given.runs)]))
+
+
+if __name__ == "__main__":
+    main()
