@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latency_profile.outcome import Flag
-from latency_profile.sender.clock import Timer, now_ns
+from latency_profile.sender.clock import LEAD_NS, Timer, now_ns, wait_until
 from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost
 from latency_profile.sender.job import Beat, Finished, Point, Ready
 from latency_profile.sender.pool import OUT_OF_SOCKETS, Pool
@@ -148,6 +148,9 @@ class Loop:
                 now = self._serve(connection, mask)
             elif fd == self._due_timer.fd:
                 self._due_timer.clear()
+                if 0 < self._next_due - now <= LEAD_NS:
+                    wait_until(self._next_due)
+                    now = self._next_due
             elif fd == self._tick_timer.fd:
                 self._tick_timer.clear()
                 self._tick()
@@ -180,7 +183,7 @@ class Loop:
     def _arm(self) -> None:
         if self._plan is not None and self._next < len(self._mine):
             self._next_due = self._start + self._plan[self._next]
-            self._due_timer.set(self._next_due)
+            self._due_timer.set_early(self._next_due)
         else:
             self._next_due = 1 << 62
 

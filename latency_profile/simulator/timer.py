@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from latency_profile.sender.clock import Timer
+from latency_profile.sender.clock import Timer, wait_until
 
 
 class Alarm:
@@ -24,13 +24,15 @@ class Alarm:
         if at_ns is None:
             self._timer.disarm()
         else:
-            self._timer.set(at_ns)
+            self._timer.set_early(at_ns)
 
     def close(self) -> None:
         self._loop.remove_reader(self._timer.fd)
         self._timer.close()
 
     def _fire(self) -> None:
+        if self._at_ns is not None:
+            wait_until(self._at_ns)
         self._at_ns = None
         self._callback()
         if self._at_ns is None:
