@@ -7,6 +7,7 @@ an event at the end of the stream that lacks its blank line is kept: servers lea
 import re
 from collections.abc import Iterator
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|$)")
 
 
@@ -30,7 +31,7 @@ def sse_events(body: bytes) -> list[tuple[int, bytes]]:
 def _any_line_ends(part: bytes, base: int) -> Iterator[tuple[int, bytes]]:
     data: list[bytes] = []
     for match in _LINE.finditer(part):
-        line = match[1]
+        line = match[1] if base or match.start() else match[1].removeprefix(_BYTE_ORDER_MARK)
         if line.startswith(b"data:"):
             data.append(line[6:] if line[5:6] == b" " else line[5:])
         elif line == b"data":
@@ -38,5 +39,3 @@ def _any_line_ends(part: bytes, base: int) -> Iterator[tuple[int, bytes]]:
         elif not line and data:
             yield base + match.end(), b"\n".join(data)
             data = []
-    if data:
-        yield base + len(part), b"\n".join(data)

@@ -62,7 +62,7 @@ def read_event(payload: bytes) -> Piece:
         return Piece(last=True)
     try:
         event = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(f"not a completion object: {error}") from error
     if event.error is not None or event.object == "error":
         return Piece(error=_message_of(event))

@@ -130,7 +130,7 @@ def _job(bench: Bench, point: PlannedPoint, asked: _Asked, folder: Path, shard: 
     plan = folder / "plan"
     if point.due_ns is not None and not plan.exists():
         point.due_ns.tofile(plan)
-    most = bench.open_files - SPARE_FILES
+    most = max(1, bench.open_files - SPARE_FILES)
     limit = bench.settings.tcp_conn_limit
     return Point(
         target=bench.target,

@@ -1,16 +1,17 @@
 """The server under test before anything is timed: where it is, whether it answers, which models it serves."""
 
+import http.client
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import msgspec
-import requests
 
 from backends.base import Backend, BadAnswer
 from latency_profile import __version__
 from latency_profile.errors import ServerUnavailable, UsageError
+from latency_profile.sender.connection import tls_context
 from latency_profile.sender.job import Target, Tls
 
 CONNECT_TIMEOUT_S = 10.0
@@ -39,6 +40,10 @@ class Server:
     def url(self) -> str:
         return f"{self.scheme}://{self.authority}{self.prefix}"
 
+    @property
+    def tls(self) -> Tls | None:
+        return Tls(self.host, self.ca_file, self.verify) if self.scheme == "https" else None
+
     def target(self, path: str) -> Target:
         """Where the sender connects to, tried once. Raises ServerUnavailable."""
         family, address = self._reachable()
@@ -50,8 +55,7 @@ class Server:
             "accept: */*",
             *(f"{name}: {value}" for name, value in self.headers),
         ]
-        tls = Tls(self.host, self.ca_file, self.verify) if self.scheme == "https" else None
-        return Target(address, family, "".join(f"{line}\r\n" for line in lines).encode("latin-1"), tls)
+        return Target(address, family, "".join(f"{line}\r\n" for line in lines).encode("latin-1"), self.tls)
 
     def _reachable(self) -> tuple[int, tuple[str, int]]:
         try:
@@ -71,15 +75,24 @@ class Server:
         raise ServerUnavailable(f"cannot connect to {self.authority}: {reason}")
 
     def get(self, path: str) -> bytes:
-        """GET; the body of a 200. Raises ServerUnavailable."""
-        verify = self.ca_file if self.ca_file and self.verify else self.verify
+        """GET, with the trust and by the way of the sender (no proxy); the body of a 200. Raises ServerUnavailable."""
+        if self.tls:
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+                self.host, self.port, timeout=LISTING_TIMEOUT_S, context=tls_context(self.tls)
+            )
+        else:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=LISTING_TIMEOUT_S)
         try:
-            answer = requests.get(self.url + path, headers=dict(self.headers), timeout=LISTING_TIMEOUT_S, verify=verify)
-        except requests.RequestException as error:
+            connection.request("GET", self.prefix + path, headers=dict(self.headers))
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
             raise ServerUnavailable(f"GET {self.url}{path} failed: {type(error).__name__}") from None
-        if answer.status_code != requests.codes.ok:
-            raise ServerUnavailable(f"GET {self.url}{path} answered {answer.status_code}")
-        return answer.content
+        finally:
+            connection.close()
+        if answer.status != http.HTTPStatus.OK:
+            raise ServerUnavailable(f"GET {self.url}{path} answered {answer.status}")
+        return body
 
 
 def server_at(
@@ -125,5 +138,7 @@ def models_to_ask(server: Server, backend: Backend, wanted: tuple[str, ...]) -> 
         raise UsageError(f"--models is needed: {served}")
     for model in wanted:
         if listed is not None and model not in listed:
-            raise UsageError(f"--models got {model!r}, which the server does not serve; it lists {', '.join(listed)}")
+            raise UsageError(
+                f"--models got {model!r}, which the server does not serve; it lists {', '.join(listed) or 'none'}"
+            )
     return wanted

@@ -17,8 +17,8 @@ _GOOD_BRACKET_NS = 5_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-# Waking a process takes some 100 µs, on an idle virtual machine more. Where there is nothing else to do for WORTH_LEADING_NS, a
-# timer can fire LEAD_NS early and the rest be waited out awake: at most a tenth of a core.
+# Waking a process takes some 100 µs, on an idle virtual machine more. Where there is nothing else to do for
+# WORTH_LEADING_NS, a timer can fire LEAD_NS early and the rest be waited out awake: at most a tenth of a core.
 LEAD_NS = 300_000
 WORTH_LEADING_NS = 3_000_000
 

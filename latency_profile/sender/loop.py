@@ -172,7 +172,7 @@ class Loop:
                 now = connection.receive(self._spool)
                 self._reads += 1
                 if connection.complete:
-                    self._answered(connection)
+                    self._answered(connection, bool(mask & select.EPOLLRDHUP))
                 return now
         except Lost as lost:
             self._lost(connection, lost)
@@ -274,10 +274,10 @@ class Loop:
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _answered(self, connection: Connection) -> None:
+    def _answered(self, connection: Connection, hung_up: bool) -> None:
         self._end(connection.request, End.COMPLETE)
         self._busy -= 1
-        if connection.release():
+        if connection.release() and not hung_up:
             self._pool.give_back(connection)
         else:
             self._pool.drop(connection)

@@ -131,4 +131,7 @@ def _check(flag: str, lengths: Lengths, least: int, unique: bool) -> None:
         raise UsageError(f"{got}: under 0.1 % of such lengths are in its bounds {lengths.low} to {lengths.high}")
     under = draws.share(lengths, lengths.low, least - 1) / inside if lengths.low < least else 0.0
     if under > 1e-6:
-        raise UsageError(f"{got}: {under:.2g} of such lengths are under {least} tokens; {_too_short(least, unique)}")
+        raise UsageError(
+            f"{got}: {under:.2g} of such lengths are under {least} tokens; {flag}-min={least} excludes them; "
+            f"{_too_short(least, unique)}"
+        )
