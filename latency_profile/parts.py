@@ -1,0 +1,136 @@
+"""From settings to the parts of a profile: the door, the server, the workload, where metrics and results are."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from backends.base import Backend, Door, Options, Unsupported
+from latency_profile.errors import UsageError
+from latency_profile.points import PlannedPoint
+from latency_profile.server import Server, server_at
+from latency_profile.settings import Settings
+from latency_profile.storage import Store, open_bucket, open_folder
+from latency_profile.workload import Lengths, Workload, WorkloadSpec
+
+if TYPE_CHECKING:
+    from latency_profile.telemetry.source import MetricsSource
+
+EVENTS_PER_PROCESS = 20_000  # a second: at some 20 µs each, less than half of a core
+
+
+def choose_door(settings: Settings, backend: Backend) -> tuple[str, Door]:
+    """The door that --endpoint names. Raises UsageError."""
+    options = Options(
+        stream=settings.stream_request,
+        ignore_eos=settings.ignore_eos,
+        best_of=settings.best_of,
+        use_beam_search=settings.use_beam_search,
+        top_k=settings.top_k,
+        temperature=settings.temperature,
+        extra_body=settings.extra_body,
+    )
+    try:
+        return backend.door(settings.endpoint, options)
+    except KeyError:
+        doors = ", ".join(f"{name} ({door.path})" for name, door in backend.doors.items())
+        raise UsageError(
+            f"{settings.spelled('endpoint')}: got {settings.endpoint!r}, takes generate (the first) or one of {doors}"
+        ) from None
+    except Unsupported as error:
+        raise UsageError(str(error)) from None
+
+
+def server_of(settings: Settings, environ: Mapping[str, str]) -> Server:
+    """The server that the settings name, with the headers that every request carries."""
+    headers = list(settings.header)
+    key = settings.api_key(environ)
+    if key and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("authorization", f"Bearer {key}"))
+    ca_file = str(settings.ca_file) if settings.ca_file else None
+    return server_at(settings.host, settings.port, settings.url, headers, ca_file, not settings.insecure)
+
+
+def secrets_of(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What no message may repeat: the key, and the values of the user's headers."""
+    key = settings.api_key(environ)
+    return tuple(filter(None, [key, *(value for _, value in settings.header)]))
+
+
+def workload_spec(settings: Settings, models: tuple[str, ...], nonce: str) -> WorkloadSpec:
+    return WorkloadSpec(
+        tokenizer=settings.tokenizer,
+        dataset=settings.dataset,
+        dummy_text=settings.use_dummy_text,
+        input_lengths=_lengths(
+            settings.input_len, settings.input_len_stddev, settings.input_len_min, settings.input_len_max
+        ),
+        output_lengths=_lengths(
+            settings.output_len, settings.output_len_stddev, settings.output_len_min, settings.output_len_max
+        ),
+        models=models,
+        traffic_split=settings.traffic_split,
+        max_input_length=settings.max_input_length,
+        max_output_length=settings.max_output_length,
+        seed=settings.seed,
+        nonce=nonce,
+        unique=settings.unique_prompts,
+        trust_remote_code=settings.trust_remote_code,
+        cache_dir=settings.cache_dir,
+    )
+
+
+def _lengths(mean: int | None, stddev: float, low: int | None, high: int | None) -> Lengths | None:
+    if mean is None:
+        return None
+    if not stddev:
+        return Lengths.fixed(mean)
+    return Lengths(mean=mean, stddev=stddev, low=low or 1, high=high or math.ceil(mean + 6 * stddev))
+
+
+def sender_processes(settings: Settings, points: list[PlannedPoint], workload: Workload) -> int:
+    """Sender processes: as many as the steepest point's events need, and one core is left for the rest."""
+    if settings.workers:
+        return settings.workers
+    finite = [point.rate for point in points if point.rate is not None and not math.isinf(point.rate)]
+    lengths = [request.output_length for request in workload.requests(0, min(100, points[0].prompts))]
+    events = max(finite, default=0.0) * (sum(lengths) / len(lengths) if settings.stream_request and lengths else 1)
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(math.ceil(events / EVENTS_PER_PROCESS), cores - 1))
+
+
+def open_stores(settings: Settings) -> list[Store]:
+    if not settings.save_json_results:
+        return []
+    stores = [open_folder(settings.output_dir)]
+    if settings.output_bucket:
+        stores.append(open_bucket(settings.output_bucket, settings.output_bucket_filepath))
+    return stores
+
+
+def metrics_source(settings: Settings, server: Server) -> "MetricsSource | None":
+    if not settings.scrape_server_metrics:
+        return None
+    from latency_profile.telemetry.source import MetricsSpec, open_source
+
+    source = open_source(
+        MetricsSpec(
+            kind="auto",
+            base_url=server.url,
+            prometheus_url=settings.prometheus_url,
+            namespace=_pod_monitoring(settings, "pm_namespace"),
+            job=_pod_monitoring(settings, "pm_job"),
+            backend=settings.backend,
+            headers=dict(server.headers),
+            verify=server.ca_file or server.verify,
+        )
+    )
+    source.check()
+    return source
+
+
+def _pod_monitoring(settings: Settings, name: str) -> str | None:
+    """Which pods' metrics to take. The defaults are those of Google's PodMonitoring; a Prometheus of one's own has
+    other names, and is asked without any unless they are given."""
+    value: str = getattr(settings, name)
+    return value if settings.given(name) or settings.prometheus_url is None else None
