@@ -32,9 +32,18 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(Exit.SIGINT)
-    except BrokenPipeError:  # the reader of our output has gone; say nothing more, and let the exit not try either
+    except BrokenPipeError:  # whoever read our output has gone: nothing is left to say
+        return int(Exit.DONE)
+    finally:
+        _let_go_of_a_broken_pipe()
+
+
+def _let_go_of_a_broken_pipe() -> None:
+    """Python flushes its output once more as it ends, and would complain of a reader that has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.NOT_STORED)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

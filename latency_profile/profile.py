@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,10 +129,9 @@ class _Profile:
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
         if self._rows:
-            closed = bool(self._bench.settings.concurrencies)
-            render_table(
-                self._rows, sys.stdout, load=("in", "flight") if closed else ("req/s", "rate"), files=self._places
-            )
+            load = ("in", "flight") if self._bench.settings.concurrencies else ("req/s", "rate")
+            with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
+                render_table(self._rows, sys.stdout, load=load, files=self._places)
         if self._interrupt:
             return self._interrupt.exit_code
         if self._failure is not None:
@@ -163,7 +162,7 @@ class _Profile:
                 self._progress.say(f"  {status}: {message}")
         files: list[str] = []
         if self._bench.settings.save_json_results:
-            records.save(_free_path(self._bench.settings.output_dir / results.records_name(records.context)))
+            records.save(results.free_path(self._bench.settings.output_dir, results.records_name(records.context)))
             for name, data in results.point_files(records).items():
                 files.append(self._store(name, data))
         self._outcomes.append(results.Outcome(records.context, result, files))
@@ -208,12 +207,3 @@ def _folder(settings: Settings) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="latency-profile-") as folder:
         yield Path(folder)
-
-
-def _free_path(path: Path) -> Path:
-    """`path`, or its first numbered form that is not there yet: results are never overwritten."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_name(path.name.replace(".records.npz", f"-{number}.records.npz"))
-        number += 1
-    return free

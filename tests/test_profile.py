@@ -3,16 +3,22 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
+import requests
+import tokenizers
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from tests.servers.fake_gcs import fake_gcs, flaky
+from tests.servers.odd import Call, Odd, plain
 from tests.tool import (
+    ROOT,
     SYNTHETIC,
     benchmark,
     command,
@@ -191,3 +197,101 @@ def test_key_goes_to_the_server_and_nowhere_else(port: int, tmp_path: Path) -> N
     assert key not in done.stdout + done.stderr
     for path in tmp_path.iterdir():
         assert key.encode() not in path.read_bytes(), path.name
+
+
+def test_curve_script_profiles_from_environment_variables(port: int, tmp_path: Path) -> None:
+    prompts = [{"prompt": f"Tell me about the number {n}, please.", "output_len": 8} for n in range(12)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    variables = {
+        "IP": "127.0.0.1",
+        "PORT": str(port),
+        "BACKEND": "vllm",
+        "MODELS": "first",
+        "TOKENIZER": "bundled",
+        "PROMPT_DATASET_FILE": str(tmp_path / "prompts.jsonl"),
+        "INPUT_LENGTH": "64",
+        "OUTPUT_LENGTH": "64",
+        "REQUEST_RATES": "20,0",
+        "BENCHMARK_TIME_SECONDS": "1",
+        "MAX_NUM_PROMPTS": "15",
+        "STREAM_REQUEST": "true",
+        "IGNORE_EOS": "true",
+        "FILE_PREFIX": "nightly",
+        "OUTPUT_DIR": str(tmp_path),
+        "CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHON": sys.executable,
+    }
+    done = subprocess.run(
+        [ROOT / "latency_throughput_curve.sh"],
+        capture_output=True,
+        text=True,
+        env=environment(**variables),
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode in (0, 4), done.stderr
+    points = {read_point(path)["metrics"]["request_rate"]: read_point(path) for path in point_files(tmp_path)}
+    assert set(points) == {20.0, "inf"}
+    assert points["inf"]["metrics"]["num_prompts_succeeded"] == 15
+    assert points["inf"]["metrics"]["avg_output_len"] == 8
+    assert "median_TTFT_ms" in points[20.0]["metrics"]
+    assert all(path.name.startswith("nightly-vllm-") for path in point_files(tmp_path))
+
+
+def test_results_go_to_the_bucket_too(port: int, tmp_path: Path) -> None:
+    with fake_gcs(tmp_path) as url:
+        requests.post(f"{url}/storage/v1/b", json={"name": "profiles"}, timeout=10).raise_for_status()
+        arguments = flags(port, tmp_path, "--request-rate=40", "--num-prompts=10", "--output-bucket=profiles")
+        done = benchmark(*arguments, "--output-bucket-filepath=nightly/vllm", STORAGE_EMULATOR_HOST=url)
+        assert done.returncode in (0, 4), done.stderr
+        objects = requests.get(f"{url}/storage/v1/b/profiles/o", timeout=10).json()["items"]
+        assert {item["name"] for item in objects} == {f"nightly/vllm/{path.name}" for path in tmp_path.glob("*.json")}
+        assert len(objects) == 2
+        missing = benchmark(*flags(port, tmp_path, "--output-bucket=no-such-bucket"), STORAGE_EMULATOR_HOST=url)
+    assert missing.returncode == 2
+    assert len(missing.stderr.splitlines()) == 1, missing.stderr
+    assert "no-such-bucket" in missing.stderr
+
+
+def test_a_bucket_that_goes_away_is_exit_6_and_the_files_stay(port: int, tmp_path: Path) -> None:
+    with fake_gcs(tmp_path) as url:
+        requests.post(f"{url}/storage/v1/b", json={"name": "profiles"}, timeout=10).raise_for_status()
+
+        def fault(method: str, path: str, number: int) -> str | None:
+            del path, number
+            return "before" if method == "POST" else None
+
+        with flaky(url, fault, status=403) as (broken, _):
+            arguments = flags(port, tmp_path, "--request-rate=40", "--num-prompts=10", "--output-bucket=profiles")
+            done = benchmark(*arguments, STORAGE_EMULATOR_HOST=broken)
+    assert done.returncode == 6, done.stderr
+    assert only_point(tmp_path)["metrics"]["num_prompts_succeeded"] == 10
+
+
+def test_the_servers_own_metrics_are_in_the_file(port: int, tmp_path: Path) -> None:
+    done = benchmark(*flags(port, tmp_path, "--request-rate=40", "--num-prompts=10", "--scrape-server-metrics"))
+    assert done.returncode in (0, 4), done.stderr
+    metrics = only_point(tmp_path)["metrics"]["server_metrics"]
+    assert metrics["vllm:generation_tokens_total"]["Increase"] == 80
+    assert metrics["vllm:request_success_total"]["Increase"] == 10
+
+
+def test_answers_without_a_count_are_tokenized(tmp_path: Path) -> None:
+    """A server that sends no usage and no ids: the text is counted, after the run, and the source says so."""
+
+    def answer(call: Call) -> None:
+        if not call.body:
+            call.send(plain(b'{"data": [{"id": "m"}]}'))
+            return
+        choice = {"index": 0, "text": "one two three four", "finish_reason": "stop"}
+        call.send(plain(json.dumps({"choices": [choice], "object": "text_completion"}).encode()))
+
+    with Odd(answer) as server:
+        arguments = ["--save-json-results", f"--port={server.port}", f"--output-dir={tmp_path}", "--backend=openai"]
+        arguments += ["--tokenizer=bundled", "--input-len=32", "--output-len=8", "--num-prompts=5", "--host=127.0.0.1"]
+        done = benchmark(*arguments)
+    assert done.returncode in (0, 4), done.stderr
+    point = only_point(tmp_path)
+    assert point["tokens"]["sources"]["TOKENIZER"] == 5
+    tokenizer = tokenizers.Tokenizer.from_file(str(ROOT / "latency_profile/simulator/tokenizer.json"))
+    assert point["metrics"]["avg_output_len"] == len(tokenizer.encode("one two three four").ids)

@@ -2,6 +2,8 @@
 
 import re
 import statistics
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,17 @@ import requests
 
 from latency_profile import records
 from latency_profile.records import Status
-from tests.servers.vllm_bench import bench_client
+from tests.servers.vllm_bench import BenchResult, bench_client
 from tests.servers.vllm_server import MODEL
-from tests.tool import benchmark
+from tests.tool import benchmark, command, environment
 
 pytestmark = pytest.mark.vllm
 
 PAIRS = 5
-INPUT, OUTPUT, REQUESTS = 128, 24, 4
-TURNS = 6
+INPUT, OUTPUT, REQUESTS = 128, 16, 3
+TURNS = 4
+PAUSE_S = 12.0
+SETTLE_S = 1.0
 TOLERANCE = 0.05
 
 
@@ -71,43 +75,66 @@ def test_tokens_equal_the_servers_own(vllm_server: str, tmp_path: Path, door: st
         assert tokens == rows["output_tokens"].tolist()
 
 
-def ours(server: str, folder: Path, seed: int) -> records.Records:
-    flags = [f"--input-len={INPUT}", f"--output-len={OUTPUT}", f"--num-prompts={REQUESTS}", f"--seed={seed}"]
-    profile(server, folder, "--stream-request", "--concurrencies=1", *flags)
-    [path] = folder.glob("*.records.npz")
-    rows = records.load(path)
-    assert (rows["status"] == Status.OK).all()
-    assert (rows["output_tokens"] == OUTPUT).all()
-    return rows
-
-
 def test_latencies_agree_with_vllms_own_client(vllm_server: str, tmp_path: Path) -> None:
     """Five alternating pairs at concurrency 1, without a prefix cache: the median ratio is within 5 %.
 
-    The speed of a shared machine drifts by more than that from minute to minute, so within a pair the two clients take
-    turns every few requests, and who begins alternates.
+    The speed of a shared machine drifts by more than that from minute to minute, and starting a Python process slows
+    it for seconds. So both clients are started once; within a pair they take turns of a few requests each: theirs runs
+    in the pauses between the points of one profile of ours.
     """
+    ours = command(
+        f"--url={vllm_server}",
+        f"--tokenizer={MODEL}",
+        f"--output-dir={tmp_path}",
+        "--save-json-results",
+        "--ignore-eos",
+        "--temperature=0",
+        "--stream-request",
+        f"--input-len={INPUT}",
+        f"--output-len={OUTPUT}",
+        f"--num-prompts={REQUESTS}",
+        f"--concurrencies={','.join(['1'] * PAIRS * TURNS)}",
+        f"--sleep-seconds={PAUSE_S}",
+    )
+    theirs: list[BenchResult] = []
+    with (
+        bench_client(vllm_server, tmp_path / "bench.log") as client,
+        subprocess.Popen(ours, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()) as run,
+    ):
+        assert run.stderr
+        for line in run.stderr:
+            if " ok, " in line:  # a point of ours has ended
+                time.sleep(SETTLE_S)
+                began = time.monotonic()
+                theirs.append(
+                    client.measure(input_tokens=INPUT, output_tokens=OUTPUT, requests=REQUESTS, seed=len(theirs))
+                )
+                assert time.monotonic() - began < PAUSE_S - SETTLE_S, "our next point has begun"
+    points = sorted(map(records.load, tmp_path.glob("*.records.npz")), key=lambda point: point.context.point)
+    assert len(points) == len(theirs) == PAIRS * TURNS
     ttft, tpot = [], []
-    with bench_client(vllm_server, tmp_path / "bench.log") as theirs:
-        for pair in range(PAIRS):
-            found: dict[str, list[float]] = {"our ttft": [], "our tpot": [], "their ttft": [], "their tpot": []}
-            for turn in range(TURNS):
-                seed = pair * TURNS + turn
-                for who in ("ours", "theirs") if turn % 2 else ("theirs", "ours"):
-                    if who == "ours":
-                        rows = ours(vllm_server, tmp_path / str(seed), seed)
-                        decode_ns = rows["last_token_ns"] - rows["first_token_ns"]
-                        found["our ttft"] += ((rows["first_token_ns"] - rows["sent_ns"]) / 1e6).tolist()
-                        found["our tpot"] += (decode_ns / (OUTPUT - 1) / 1e6).tolist()
-                    else:
-                        bench = theirs.measure(input_tokens=INPUT, output_tokens=OUTPUT, requests=REQUESTS, seed=seed)
-                        assert bench.total_output_tokens == REQUESTS * OUTPUT
-                        found["their ttft"] += bench.ttft_ms
-                        found["their tpot"] += bench.tpot_ms
-            median = {name: statistics.median(values) for name, values in found.items()}
-            ttft.append(median["our ttft"] / median["their ttft"])
-            tpot.append(median["our tpot"] / median["their tpot"])
-            print(f"pair {pair}, ms: " + ", ".join(f"{name} {value:.2f}" for name, value in median.items()), flush=True)
+    for pair in range(PAIRS):
+        turns = slice(pair * TURNS, (pair + 1) * TURNS)
+        found = {
+            "our TTFT": [ms for point in points[turns] for ms in ttft_ms(point)],
+            "their TTFT": [ms for bench in theirs[turns] for ms in bench.ttft_ms],
+            "our TPOT": [ms for point in points[turns] for ms in tpot_ms(point)],
+            "their TPOT": [ms for bench in theirs[turns] for ms in bench.tpot_ms],
+        }
+        median = {name: statistics.median(values) for name, values in found.items()}
+        ttft.append(median["our TTFT"] / median["their TTFT"])
+        tpot.append(median["our TPOT"] / median["their TPOT"])
+        print(f"pair {pair}, ms: " + ", ".join(f"{name} {value:.2f}" for name, value in median.items()), flush=True)
     print(f"median ratio of {PAIRS} pairs: TTFT {statistics.median(ttft):.3f}, TPOT {statistics.median(tpot):.3f}")
     assert statistics.median(ttft) == pytest.approx(1, abs=TOLERANCE)
     assert statistics.median(tpot) == pytest.approx(1, abs=TOLERANCE)
+
+
+def ttft_ms(point: records.Records) -> list[float]:
+    assert (point["status"] == Status.OK).all()
+    return [float(ns) / 1e6 for ns in point["first_token_ns"] - point["sent_ns"]]
+
+
+def tpot_ms(point: records.Records) -> list[float]:
+    assert (point["output_tokens"] == OUTPUT).all()
+    return [float(ns) / 1e6 / (OUTPUT - 1) for ns in point["last_token_ns"] - point["first_token_ns"]]

@@ -85,6 +85,15 @@ def write(folder: Path, name: str, data: bytes, replace: bool = False) -> Path:
     return target
 
 
+def free_path(folder: Path, name: str) -> Path:
+    """Where a new file of that name may stand: with -2, -3, … before its extension where others are there already."""
+    number, path = 1, folder / name
+    while path.exists():
+        number += 1
+        path = folder / _numbered(name, number)
+    return path
+
+
 def _link(temporary: Path, target: Path) -> Path:
     """Gives the file the first free name. A hard link, unlike a rename, fails where the name is taken."""
     number = 1
