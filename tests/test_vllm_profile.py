@@ -18,10 +18,10 @@ from tests.tool import benchmark, command, environment
 pytestmark = pytest.mark.vllm
 
 PAIRS = 5
-INPUT, OUTPUT, REQUESTS = 128, 16, 3
-TURNS = 4
-PAUSE_S = 12.0
-SETTLE_S = 1.0
+TURNS = 8
+INPUT, OUTPUT, REQUESTS = 128, 16, 1
+PAUSE_S = 6.0
+SETTLE_S = 0.5
 TOLERANCE = 0.05
 
 
@@ -78,9 +78,10 @@ def test_tokens_equal_the_servers_own(vllm_server: str, tmp_path: Path, door: st
 def test_latencies_agree_with_vllms_own_client(vllm_server: str, tmp_path: Path) -> None:
     """Five alternating pairs at concurrency 1, without a prefix cache: the median ratio is within 5 %.
 
-    The speed of a shared machine drifts by more than that from minute to minute, and starting a Python process slows
-    it for seconds. So both clients are started once; within a pair they take turns of a few requests each: theirs runs
-    in the pauses between the points of one profile of ours.
+    A shared machine has two speeds that change every few seconds (a token takes 55 ms, or 90 while a neighbour uses
+    the other half of the core), and starting a Python process slows it too. So both clients are started once; within
+    a pair they take turns, request by request, theirs in the pauses between the points of one profile of ours; and of
+    each the fastest request counts, which met the machine at its own speed.
     """
     ours = command(
         f"--url={vllm_server}",
@@ -121,10 +122,10 @@ def test_latencies_agree_with_vllms_own_client(vllm_server: str, tmp_path: Path)
             "our TPOT": [ms for point in points[turns] for ms in tpot_ms(point)],
             "their TPOT": [ms for bench in theirs[turns] for ms in bench.tpot_ms],
         }
-        median = {name: statistics.median(values) for name, values in found.items()}
-        ttft.append(median["our TTFT"] / median["their TTFT"])
-        tpot.append(median["our TPOT"] / median["their TPOT"])
-        print(f"pair {pair}, ms: " + ", ".join(f"{name} {value:.2f}" for name, value in median.items()), flush=True)
+        best = {name: min(values) for name, values in found.items()}
+        ttft.append(best["our TTFT"] / best["their TTFT"])
+        tpot.append(best["our TPOT"] / best["their TPOT"])
+        print(f"pair {pair}, ms: " + ", ".join(f"{name} {value:.2f}" for name, value in best.items()), flush=True)
     print(f"median ratio of {PAIRS} pairs: TTFT {statistics.median(ttft):.3f}, TPOT {statistics.median(tpot):.3f}")
     assert statistics.median(ttft) == pytest.approx(1, abs=TOLERANCE)
     assert statistics.median(tpot) == pytest.approx(1, abs=TOLERANCE)
