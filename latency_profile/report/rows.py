@@ -36,17 +36,14 @@ def table_row(load: str, result: PointResult) -> TableRow:
 
 
 def log_line(row: TableRow) -> str:
-    """A finished point in one line."""
+    """A finished point in one line; the table has the rest."""
+    middles = (("TTFT", row.ttft_p50_ms), ("TPOT", row.tpot_p50_ms), ("E2E", row.e2e_p50_ms))
+    known = [f"{name} {milliseconds(figure)}" for name, figure in middles if figure.value is not None]
     parts = [f"{row.ok} ok, {row.failed} failed"]
     if row.output_tokens_per_s is not None:
         parts.append(f"{number(row.output_tokens_per_s)} output tokens/s")
-    for name, p50, p99 in (
-        ("TTFT", row.ttft_p50_ms, row.ttft_p99_ms),
-        ("TPOT", row.tpot_p50_ms, row.tpot_p99_ms),
-        ("E2E", row.e2e_p50_ms, row.e2e_p99_ms),
-    ):
-        if p50.value is not None:
-            parts.append(f"{name} p50 {milliseconds(p50)} p99 {milliseconds(p99)} ms")
+    if known:
+        parts.append(f"p50: {', '.join(known)} ms")
     return f"{row.verdict}: " + ", ".join(parts)
 
 
