@@ -4,7 +4,17 @@ from importlib import import_module
 
 from backends.base import Backend
 
-NAMES: tuple[str, ...] = ("vllm", "openai")
+NAMES: tuple[str, ...] = (
+    "vllm",
+    "tgi",
+    "naive_transformers",
+    "tensorrt_llm_triton",
+    "sax",
+    "jetstream",
+    "sglang",
+    "llamacpp",
+    "openai",
+)
 
 
 def load(name: str) -> Backend:

@@ -5,7 +5,10 @@ A backend knows wire formats. It knows nothing of time or statistics, and import
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple
+from urllib.parse import quote
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,17 @@ class Options:
     use_beam_search: bool = False
     top_k: int | None = None
     temperature: float | None = None
+    sax_model: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Times(NamedTuple):
+    """What the server says that one request took, in ns; None where it does not say."""
+
+    queue_ns: int | None = None
+    prefill_ns: int | None = None
+    decode_ns: int | None = None
+    total_ns: int | None = None
 
 
 class Piece(NamedTuple):
@@ -43,11 +56,16 @@ class Piece(NamedTuple):
     finish: str | None = None  # why the answer ended, in the server's words
     error: str | None = None  # the server says that this answer failed
     last: bool = False  # the protocol's own end mark ([DONE])
+    hidden: bool = False  # its text is reasoning or a tool call: tokens, but none of the visible answer
+    so_far: bool = False  # its text is the whole answer up to now, not only what is new
+    times: Times | None = None
 
 
 DEFAULT_ENDPOINT = "generate"
 
-Framing = Literal["sse", "json"]
+# How the body of a 200 is cut into events: server-sent events, one JSON object, JSON objects back to back with nothing
+# between them, or gRPC messages on HTTP/2.
+Framing = Literal["sse", "object", "objects", "grpc"]
 
 
 class BadAnswer(ValueError):
@@ -61,20 +79,105 @@ class Unsupported(ValueError):
         super().__init__(f"--{setting.replace('_', '-')} has no counterpart in {door}")
 
 
-class Door(Protocol):
-    """One endpoint of one backend: builds request bodies, reads events. Times nothing, opens nothing."""
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a door can do: `--help` and the README's table are made from it, and settings are held against it."""
 
-    def __init__(self, options: Options) -> None:
-        """Raises Unsupported for a setting that this door cannot spell."""
+    settings: frozenset[str] = frozenset()  # names of the sampling settings that it has words for
+    streams: bool = True
+    answers_whole: bool = True  # can also be asked for the whole answer at once
+    exact_length: bool = False  # can be made to give exactly the wanted number of tokens (--ignore-eos)
+    counts: str = "tokenizer"  # where tokens are counted from, best first, in words
+    chat: bool = False
+    verified: str = "specification"  # against what: a real server and its version, recorded bytes, or a specification
+
+
+def json_field(name: str) -> Callable[[bytes], str | None]:
+    """Reads one field of a JSON object as text; None where it is not there."""
+
+    def read(body: bytes) -> str | None:
+        try:
+            value = msgspec.json.decode(body, type=dict[str, Any]).get(name)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return None if value is None else str(value)
+
+    return read
+
+
+SAMPLING = ("ignore_eos", "best_of", "use_beam_search", "top_k", "temperature")
+
+
+class Door:
+    """One endpoint of one backend: builds request bodies, reads events. Times nothing, opens nothing.
+
+    A path may hold `{model}`, which stands for the request's model.
+    """
 
     path: ClassVar[str]
-    framing: Framing  # how the body of a 200 is cut into events: "sse", or "json" for one object
+    stream_path: ClassVar[str | None] = None  # where streaming goes, if to a path of its own
+    traits: ClassVar[Traits]
+    whole_framing: ClassVar[Framing] = "object"
+    stream_framing: ClassVar[Framing] = "sse"
+    marks_end: ClassVar[bool] = True  # an answer says how it ended; without, its HTTP message is whole or it is not
+    health_path: ClassVar[str | None] = None  # where this door is not of the server whose health the backend names
+    echoes: ClassVar[bool] = False  # answers may repeat the prompt: `own_text` cuts it off
+
+    def __init__(self, options: Options) -> None:
+        """Raises Unsupported for a setting that this door cannot spell: to drop it would measure something else."""
+        self.stream = options.stream
+        here = (self.stream_path if options.stream else None) or self.path
+        if options.stream and not self.traits.streams:
+            raise Unsupported("stream_request", here)
+        if not options.stream and not self.traits.answers_whole:
+            raise Unsupported("no_stream_request", here)
+        for name in SAMPLING:
+            if getattr(options, name) != getattr(_NOTHING_ASKED, name) and name not in self.traits.settings:
+                raise Unsupported(name, here)
+
+    @property
+    def framing(self) -> Framing:
+        """How the body of a 200 is cut into events."""
+        return self.stream_framing if self.stream else self.whole_framing
+
+    def path_for(self, model: str) -> str:
+        """Where a request for this model goes."""
+        path = (self.stream_path if self.stream else None) or self.path
+        return path.replace("{model}", quote(model, safe=""))
 
     def body(self, request: Request) -> bytes:
-        """The request's body, JSON in UTF-8."""
+        """The request's body, JSON in UTF-8 (of a gRPC door: the message)."""
+        raise NotImplementedError
 
     def read(self, payload: bytes) -> Piece:
         """What one event's payload means. Raises BadAnswer where it is not in this protocol."""
+        raise NotImplementedError
+
+    def read_head(self, headers: Mapping[bytes, bytes]) -> Piece | None:
+        """What the headers of a 200 tell of the answer, as a further piece; names are in lower case."""
+        del headers
+        return None
+
+    def own_text(self, body: bytes, text: str) -> str:
+        """The text of an answer without the prompt before it; `body` is the request's. Called where `echoes`."""
+        del body
+        return text
+
+
+_NOTHING_ASKED = Options()
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The door that `--endpoint` names, made; `path` where the user gave a path of his own."""
+
+    name: str
+    door: Door
+    path: str | None = None
+
+    def path_for(self, model: str) -> str:
+        """Where a request for this model goes."""
+        return self.path or self.door.path_for(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +185,47 @@ class Backend:
     """One model server: its doors by the names that `--endpoint` takes, the default first."""
 
     name: str
+    title: str  # as people call it
     doors: Mapping[str, type[Door]]
+    health_path: str | None = None  # answers 200 when the server can be asked
     models_path: str | None = None  # where the server lists the models that it serves …
     read_models: Callable[[bytes], list[str]] | None = None  # … and their names in its answer; raises BadAnswer
-    version_path: str | None = None  # where it tells its version, as {"version": …}
+    version_path: str | None = None  # where it tells its version …
+    read_version: Callable[[bytes], str | None] | None = None  # … and that in its answer; None where it is not there
+    default_model: str | None = None  # what is asked where none is named and none is listed
 
-    def door(self, endpoint: str, options: Options) -> tuple[str, Door]:
-        """The door that `--endpoint` names, by its name or its path; "generate", the flag's default, is the first one.
+    def choose(self, endpoint: str, options: Options, *, grpc: bool | None = None) -> Chosen:
+        """The door that `--endpoint` names: by its name, its path, or NAME=/path for that door at another path.
 
-        Raises KeyError for an endpoint that is none of them, Unsupported for a setting that it cannot spell.
+        "generate", the flag's default, is the first door. grpc: whether the server's URL says so; only doors that speak
+        (or do not speak) gRPC are looked at then. Raises KeyError for an endpoint that is none of them, Unsupported for
+        a setting that it cannot spell.
         """
-        if endpoint == DEFAULT_ENDPOINT:
-            endpoint = next(iter(self.doors))
-        for name, make in self.doors.items():
-            if endpoint.strip("/") in (name, make.path.strip("/")):
-                return name, make(options)
+        doors = {name: make for name, make in self.doors.items() if grpc in (None, make.stream_framing == "grpc")}
+        name, _, path = endpoint.partition("=")
+        if path:
+            return Chosen(name, doors[name](options), "/" + path.lstrip("/"))
+        if endpoint == DEFAULT_ENDPOINT and doors:
+            endpoint = next(iter(doors))
+        for name, make in doors.items():
+            if endpoint == name or _is(make.path, endpoint):
+                return Chosen(name, make(options), _given(make.path, endpoint, name))
+            if make.stream_path and _is(make.stream_path, endpoint):
+                if not options.stream:
+                    raise Unsupported("no_stream_request", make.stream_path)
+                return Chosen(name, make(options), _given(make.stream_path, endpoint, name))
         raise KeyError(endpoint)
+
+
+def _is(template: str, endpoint: str) -> bool:
+    """Whether the endpoint spells this path, with any model in it."""
+    parts, wanted = template.strip("/").split("/"), endpoint.strip("/").split("/")
+    return len(parts) == len(wanted) and all(
+        part in (given, "{model}") for part, given in zip(parts, wanted, strict=True)
+    )
+
+
+def _given(template: str, endpoint: str, name: str) -> str | None:
+    """The endpoint as a path of the user's own, where it names a model in the place of `{model}`."""
+    own = "{model}" in template and endpoint != name and "{model}" not in endpoint
+    return "/" + endpoint.strip("/") if own else None

@@ -1,32 +1,43 @@
 """Any OpenAI-compatible server: POST /v1/completions and /v1/chat/completions.
 
 Source: OpenAI's API reference (completions, chat), and what compatible servers really send (tests/data). Tokens are
-counted from `usage`; a stream is asked for it with `stream_options.include_usage`.
+counted from `usage`; a stream is asked for it with `stream_options.include_usage`. The length is asked for with
+`max_tokens`, which all compatible servers take; OpenAI's own reasoning models refuse it and want
+`max_completion_tokens`: that is the door `reasoning`.
 """
 
-from typing import Annotated, Any, ClassVar
+import dataclasses
+from typing import Any, ClassVar
 
 import msgspec
 
-from backends.base import Backend, BadAnswer, Framing, Options, Piece, Request, Unsupported
+from backends.base import Backend, BadAnswer, Options, Piece, Request, Traits, Unsupported
+from backends.json_door import Count, JsonDoor, decode, error_text
 
 END_MARK = b"[DONE]"
 BAD_FINISHES = ("error", "abort")  # reasons by which servers say that an answer failed
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-
-
 class _Usage(msgspec.Struct):
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function | None = None
 
 
 class _Message(msgspec.Struct):
     content: str | None = None
+    refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: list[Any] | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -43,6 +54,7 @@ class _Event(msgspec.Struct):
     error: Any = None
     object: str | None = None
     message: str | None = None
+    detail: Any = None
 
 
 class _Model(msgspec.Struct):
@@ -53,70 +65,80 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
-_decoder = msgspec.json.Decoder(_Event)
+_events = msgspec.json.Decoder(_Event)
+_models = msgspec.json.Decoder(_Models)
 
 
 def read_event(payload: bytes) -> Piece:
     """One event of a stream, or the whole body of an answer that is not streamed. Raises BadAnswer."""
     if payload == END_MARK:
         return Piece(last=True)
-    try:
-        event = _decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer(f"not a completion object: {error}") from error
+    event = decode(_events, payload, "a completion object")
     if event.error is not None or event.object == "error":
-        return Piece(error=_message_of(event))
+        return Piece(error=error_text(event.message if event.error is None else event.error))
     usage = event.usage
     total = usage.completion_tokens if usage else None
     prompt = usage.prompt_tokens if usage else None
     if not event.choices:
+        if event.detail is not None:  # FastAPI's own errors
+            return Piece(error=error_text(event.detail))
         if usage is None and event.object is None:
             raise BadAnswer("neither choices nor usage nor error in it")
         return Piece(total_output=total, input_tokens=prompt)
     choice = event.choices[0]
     message = choice.delta or choice.message
-    text = choice.text if message is None else _visible(message)
+    if message is None:
+        text, visible = choice.text or "", True
+    else:
+        seen = (message.refusal or "") + (message.content or "")
+        text, visible = _unseen(message) + seen, bool(seen)
     finish = choice.finish_reason
     return Piece(  # by position: this runs once a token
-        text or "",
+        text,
         True,
         len(choice.token_ids) if choice.token_ids else 0,
         total,
         prompt,
         finish,
         f"finish_reason {finish}" if finish in BAD_FINISHES else None,
+        False,
+        not visible and text != "",
     )
 
 
-def _visible(message: _Message) -> str:
-    """All that the model produced: reasoning and tool calls are tokens as much as content is."""
-    calls = msgspec.json.encode(message.tool_calls).decode() if message.tool_calls else ""
-    return (message.reasoning_content or message.reasoning or "") + (message.content or "") + calls
+def _unseen(message: _Message) -> str:
+    """What the model produced beside the answer: reasoning and tool calls are tokens as much as content is."""
+    unseen = message.reasoning_content or message.reasoning or ""
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            unseen += (call.function.name or "") + (call.function.arguments or "")
+    return unseen
 
 
-def _message_of(event: _Event) -> str:
-    error = event.error
-    if isinstance(error, dict):
-        error = error.get("message", error)
-    return str(error if error is not None else event.message)
-
-
-class CompletionsDoor:
+class CompletionsDoor(JsonDoor):
     """POST /v1/completions."""
 
     path: ClassVar[str] = "/v1/completions"
-    takes: ClassVar[frozenset[str]] = frozenset({"best_of", "temperature"})
+    length_field: ClassVar[str] = "max_tokens"
+    traits: ClassVar[Traits] = Traits(
+        settings=frozenset({"best_of", "temperature"}),
+        counts="usage, tokenizer",
+        verified="recorded bytes of llama.cpp, vLLM 0.32 and transformers serve",
+    )
 
     def __init__(self, options: Options) -> None:
-        self.framing: Framing = "sse" if options.stream else "json"
-        refuse(self.path, self.takes, options)
-        self._common = self.settings(options) | dict(options.extra_body)
+        super().__init__(options)
+        self._common = self.settings(options)
 
     def settings(self, options: Options) -> dict[str, Any]:
-        """What every request's body has beside model, prompt and length."""
+        """What every request has beside model, prompt and length. Only what the door's traits list comes here."""
         common: dict[str, Any] = {}
         if options.temperature is not None:
             common["temperature"] = options.temperature
+        if options.top_k is not None:
+            common["top_k"] = options.top_k
+        if options.ignore_eos:
+            common["ignore_eos"] = True
         if options.best_of != 1:
             if options.stream:  # "Results cannot be streamed": which one is best is known at the end
                 raise Unsupported("best_of", f"a stream of {self.path}")
@@ -126,11 +148,13 @@ class CompletionsDoor:
             common["stream_options"] = {"include_usage": True}
         return common
 
-    def body(self, request: Request) -> bytes:
-        return msgspec.json.encode(self._wanted(request) | self._common)
+    def fields(self, request: Request) -> dict[str, Any]:
+        asked = {"model": request.model, **self.asked(request.prompt), self.length_field: request.output_length}
+        return asked | self._common
 
-    def _wanted(self, request: Request) -> dict[str, Any]:
-        return {"model": request.model, "prompt": request.prompt, "max_tokens": request.output_length}
+    def asked(self, prompt: str) -> dict[str, Any]:
+        """The prompt, where this door has it."""
+        return {"prompt": prompt}
 
     def read(self, payload: bytes) -> Piece:
         return read_event(payload)
@@ -140,38 +164,28 @@ class ChatDoor(CompletionsDoor):
     """POST /v1/chat/completions: the prompt is the one user message."""
 
     path = "/v1/chat/completions"
-    takes = frozenset({"temperature"})
+    traits = dataclasses.replace(CompletionsDoor.traits, settings=frozenset({"temperature"}), chat=True)
 
-    def _wanted(self, request: Request) -> dict[str, Any]:
-        messages = [{"role": "user", "content": request.prompt}]
-        return {"model": request.model, "messages": messages, "max_tokens": request.output_length}
+    def asked(self, prompt: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": prompt}]}
 
 
-def refuse(door: str, takes: frozenset[str], options: Options) -> None:
-    """Raises Unsupported for a setting that this door has no word for: to drop it would measure something else."""
-    wanted = {
-        "ignore_eos": options.ignore_eos,
-        "best_of": options.best_of != 1,
-        "use_beam_search": options.use_beam_search,
-        "top_k": options.top_k is not None,
-        "temperature": options.temperature is not None,
-    }
-    for name, is_set in wanted.items():
-        if is_set and name not in takes:
-            raise Unsupported(name, door)
+class ReasoningDoor(ChatDoor):
+    """POST /v1/chat/completions of OpenAI's reasoning models; the length is that of reasoning and answer together."""
+
+    length_field = "max_completion_tokens"
+    traits = dataclasses.replace(ChatDoor.traits, verified="specification (OpenAI's API reference)")
 
 
 def served_models(body: bytes) -> list[str]:
     """Names in the answer of GET /v1/models. Raises BadAnswer."""
-    try:
-        return [model.id for model in msgspec.json.decode(body, type=_Models).data]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadAnswer(f"not a list of models: {error}") from error
+    return [model.id for model in decode(_models, body, "a list of models").data]
 
 
 BACKEND = Backend(
     name="openai",
-    doors={"completions": CompletionsDoor, "chat": ChatDoor},
+    title="any OpenAI-compatible server",
+    doors={"completions": CompletionsDoor, "chat": ChatDoor, "reasoning": ReasoningDoor},
     models_path="/v1/models",
     read_models=served_models,
 )
