@@ -1,11 +1,9 @@
 """The simulator's bytes against those of a real vLLM 0.32 (tests/data/vllm), and HTTP's corners."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -13,7 +11,7 @@ from tokenizers import Tokenizer
 
 from latency_profile.simulator import __main__ as command
 from tests.servers.http_exchange import Answer, Connection
-from tests.servers.simulator import simulator
+from tests.servers.simulator import post, raw_exchange, shape, simulator
 
 CAPTURES = Path(__file__).with_name("data") / "vllm"
 TOKENIZER = Path(command.__file__).with_name("tokenizer.json")
@@ -38,15 +36,6 @@ def captured(name: str) -> tuple[str, dict[str, Any], bytes]:
     """Path, request and answer of a capture."""
     request = json.loads((CAPTURES / f"{name}.request.json").read_text())
     return CHAT if "messages" in request else COMPLETIONS, request, (CAPTURES / f"{name}.body").read_bytes()
-
-
-def shape(value: Any) -> Any:
-    """What must be equal: keys in their order, types, nulls. Not lengths of lists, not values."""
-    if isinstance(value, dict):
-        return [(key, shape(item)) for key, item in value.items()]
-    if isinstance(value, list):
-        return [shape(value[0])] if value else []
-    return type(value).__name__
 
 
 @pytest.mark.parametrize("name", ["v1_completions", "v1_chat"])
@@ -188,28 +177,10 @@ def test_an_end_token_counts_and_has_no_text(tmp_path: Path) -> None:
         assert 5.2 < sum(lengths) / len(lengths) < 10.8 and min(lengths) >= 4
 
 
-def raw_exchange(url: str, data: bytes) -> bytes:
-    """Sends bytes and reads until the server closes the connection or has been silent for a second."""
-    parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port or 0), timeout=1.0) as connection:
-        connection.sendall(data)
-        received = b""
-        try:
-            while piece := connection.recv(65536):
-                received += piece
-        except TimeoutError:
-            pass
-        return received
-
-
-def post(body: dict[str, Any], headers: str = "") -> bytes:
-    text = json.dumps(body).encode()
-    return f"POST {COMPLETIONS} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(text)}\r\n\r\n".encode() + text
-
-
 def test_pipelined_requests_are_answered_in_order(url: str) -> None:
     requests = [
-        post({"prompt": f"p{k}", "max_tokens": 3, "stream": k % 2 == 0}, f"X-Request-Id: r{k}\r\n") for k in range(20)
+        post(COMPLETIONS, {"prompt": f"p{k}", "max_tokens": 3, "stream": k % 2 == 0}, f"X-Request-Id: r{k}\r\n")
+        for k in range(20)
     ]
     received = raw_exchange(url, b"".join(requests))
     assert received.count(b"HTTP/1.1 200 OK") == 20
@@ -221,7 +192,7 @@ def test_pipelined_requests_are_answered_in_order(url: str) -> None:
 
 def test_connection_close_and_expect(url: str) -> None:
     received = raw_exchange(
-        url, post({"prompt": "p", "max_tokens": 2}, "Connection: close\r\nExpect: 100-continue\r\n")
+        url, post(COMPLETIONS, {"prompt": "p", "max_tokens": 2}, "Connection: close\r\nExpect: 100-continue\r\n")
     )
     assert received.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert b"\r\nconnection: close\r\n" in received

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from latency_profile.errors import Exit, UsageError
+from latency_profile.simulator import faults, protocols
 from latency_profile.simulator.engine import Engine, EngineProfile
 from latency_profile.simulator.fixed import FixedTiming, FixedTimingProfile, SlotProfile, SlotTiming
 from latency_profile.simulator.job import Timing
 from latency_profile.simulator.log import LogWriter
-from latency_profile.simulator.metrics import Metrics
 from latency_profile.simulator.profiles import PROFILES
+from latency_profile.simulator.protocols.base import Served, ServerProtocol
 from latency_profile.simulator.server import Server
 from latency_profile.simulator.text import Vocabulary
-from latency_profile.simulator.vllm import Served
 
 _MILLISECOND = 1_000_000
 _BACKLOG = 4096
@@ -51,6 +51,13 @@ def _fixed_timing(text: str) -> FixedTimingProfile:
     return FixedTimingProfile(round(ttft * _MILLISECOND), round(itl * _MILLISECOND), jitter)
 
 
+def _faults(text: str) -> tuple[faults.Fault, ...]:
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Number:
     """A flag's type: a number within bounds."""
@@ -74,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
     """All flags of the simulator."""
     flags = _Parser(
         prog="latency-profile simulate",
-        description="A model server of known timing that speaks vLLM's protocol.",
+        description="A model server of known timing that speaks the protocol of any server that can be profiled.",
+        epilog="Faults: " + "; ".join(f"{kind}: {what}" for kind, what in faults.KINDS.items()) + ".",
         allow_abbrev=False,
     )
     add = flags.add_argument
@@ -84,7 +92,22 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         metavar="NAME",
-        help="a model name to serve; may be given again (default: simulated)",
+        help="a model name to serve; may be given again (default: simulated; ensemble with tensorrt_llm_triton)",
+    )
+    add("--backend", choices=protocols.NAMES, default="vllm", help="whose protocol it speaks (default: %(default)s)")
+    add(
+        "--reasoning-tokens",
+        type=_Number(int, 0, 1e8),
+        default=0,
+        metavar="N",
+        help="the first N tokens of each chat answer are reasoning (default: 0)",
+    )
+    add(
+        "--fault",
+        type=_faults,
+        default=(),
+        metavar="KIND:SHARE[:LENGTH],…",
+        help="which share of the requests goes wrong in which way, drawn from --seed and the prompt; see below",
     )
     add("--seed", type=_Number(int, 0, 2**63), default=0, help="of everything that is drawn (default: %(default)s)")
     add(
@@ -165,18 +188,32 @@ def _timing(flags: argparse.Namespace) -> tuple[Timing, EngineProfile | None, in
         raise UsageError(f"--num-blocks, --max-model-len: {error}") from error
 
 
+def _protocol(flags: argparse.Namespace) -> type[ServerProtocol]:
+    """Whose protocol it is. Raises UsageError where it has no place for what was asked."""
+    protocol = protocols.load(flags.backend)
+    if flags.reasoning_tokens and not protocol.reasoning:
+        names = ", ".join(name for name in protocols.NAMES if protocols.load(name).reasoning)
+        raise UsageError(f"--reasoning-tokens goes with --backend {names} only")
+    silent = [fault.kind for fault in flags.fault if fault.kind in protocol.silent]
+    if silent:
+        raise UsageError(f"--fault: answers of --backend {flags.backend} have no place for {', '.join(silent)}")
+    return protocol
+
+
 async def _serve(flags: argparse.Namespace) -> None:
     timing, engine, length = _timing(flags)
+    kind = _protocol(flags)
     try:
         vocabulary = Vocabulary(flags.tokenizer, flags.seed)
     except ValueError as error:
         raise UsageError(f"--tokenizer: {error}") from error
-    models = flags.model or ["simulated"]
-    served = Served(models, length, vocabulary, flags.eos_probability, flags.seed)
+    models = flags.model or [kind.default_model]
+    served = Served(models, length, vocabulary, flags.eos_probability, flags.seed, flags.reasoning_tokens)
     log = LogWriter() if flags.log is not None else None
     if log is not None:
         _save(log, flags.log)  # a path that cannot be written is known before anything is served
-    server = Server(served, timing, Metrics(models[0], length, engine), log, engine, flags.stream_interval)
+    plan = faults.FaultPlan(flags.fault, flags.seed)
+    server = Server(kind(served, engine), timing, log, engine, plan, flags.stream_interval)
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from latency_profile.sender.stamps import CONTROL_ROOM, ask_for_stamps, kernel_n
 
 _LARGEST_READ = 1 << 18
 _MOST_PIPELINED = 8  # requests that may wait on one connection before it is read no further
-_CHUNKED = b"content-type: text/event-stream; charset=utf-8\r\nvary: Origin\r\ntransfer-encoding: chunked\r\n"
+_RESET = struct.pack("ii", 1, 0)  # linger on, for no time: closing sends RST
 
 
 @dataclass(slots=True)
@@ -33,18 +34,68 @@ class HttpRequest:
     parts: list[bytes] = field(default_factory=list)
 
 
-class Application(Protocol):
-    """What answers requests: calls `connection.reply`, or `begin_stream`, `write` and `end`."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. `fields`: header lines, each with its end."""
 
-    def handle(self, connection: "Connection", request: HttpRequest) -> None:
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    fields: bytes = b""
+    chunked: bool = False  # one chunk instead of a content-length
+    close: bool = False  # says `connection: close`, and does it
+    broken: bool = False  # a chunked body that never ends: the connection is closed in its midst
+
+
+class Exchange(Protocol):
+    """One request's way back to the client; of HTTP/1.1 the connection itself, one answer after another."""
+
+    def reply(self, reply: Reply) -> None:
+        """A whole answer."""
+
+    def message(self, reply: Reply) -> bytes:
+        """The bytes of a whole answer."""
+
+    def begin_stream(self, head: bytes) -> None:
+        """Sends the head of a stream: its header lines are given."""
+
+    def write(self, data: bytes) -> None:
+        """Sends at once what the socket takes, and the rest when it takes more."""
+
+    def end(self, close: bool = False) -> None:
+        """The answer is complete."""
+
+    def close(self) -> None:
+        """Closes it once all is sent."""
+
+    def reset(self) -> None:
+        """Breaks it off with a TCP reset."""
+
+
+class Closeable(Protocol):
+    """A connection of any kind, as far as whoever accepted it has to know it."""
+
+    def close(self) -> None:
+        """Closes it once all is sent."""
+
+
+class Application(Protocol):
+    """What answers requests: calls `exchange.reply`, or `begin_stream`, `write` and `end`."""
+
+    def handle(self, exchange: Exchange, request: HttpRequest) -> None:
         """Takes one request; its answer may come later."""
 
-    def lost(self, connection: "Connection") -> None:
+    def lost(self, exchange: Exchange) -> None:
         """The client is gone, with or without an answer under way."""
+
+    def closed(self, connection: Closeable) -> None:
+        """A connection is no more."""
 
 
 class Connection:
-    """A socket of its own instead of asyncio's transport: a request's arrival is then the kernel's stamp, not the time
+    """HTTP/1.1. Implements `Exchange`, for the request that is being answered.
+
+    A socket of its own instead of asyncio's transport: a request's arrival is then the kernel's stamp, not the time
     at which a busy server came round to reading it, and a time taken just before `write` is the time of the send.
     """
 
@@ -88,7 +139,7 @@ class Connection:
                 self._lost()
                 return
             self._current = HttpRequest(keep_alive=False)
-            self.reply(400, b"Invalid HTTP request received.", b"text/plain; charset=utf-8")
+            self.reply(Reply(400, b"Invalid HTTP request received.", b"text/plain; charset=utf-8"))
 
     def write(self, data: bytes) -> None:
         """Sends at once what the socket takes, and the rest when it takes more."""
@@ -130,6 +181,7 @@ class Connection:
         self._socket.close()
         self._queue.clear()
         self._application.lost(self)
+        self._application.closed(self)
         del self._parser  # it and this object hold each other
 
     # httptools' callbacks
@@ -167,21 +219,34 @@ class Connection:
 
     # for the application
 
-    def reply(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
+    def reply(self, reply: Reply) -> None:
         """A whole answer."""
-        typed = b"content-type: %b\r\n" % content_type if body else b""
-        fields = b"content-length: %d\r\n%bvary: Origin\r\n" % (len(body), typed)
-        self.write(self._head(status, fields) + body)
+        self.write(self.message(reply))
         self.end()
 
-    def begin_stream(self) -> None:
-        """Sends the head of a chunked event stream at once, as uvicorn does, before there is any event."""
-        self.write(self._head(200, _CHUNKED))
+    def message(self, reply: Reply) -> bytes:
+        """The bytes of a whole answer. One that closes takes effect with the next `end`."""
+        if (reply.close or reply.broken) and self._current is not None:
+            self._current.keep_alive = False
+        body = reply.body
+        length = b"content-length: %d\r\n" % len(body)
+        if reply.chunked or reply.broken:
+            length = b"transfer-encoding: chunked\r\n"
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body += b"" if reply.broken else b"0\r\n\r\n"
+        typed = b"content-type: %b\r\n" % reply.content_type if reply.body or reply.broken else b""
+        return self._head(reply.status, length + typed + reply.fields, announce=not reply.broken) + body
 
-    def end(self) -> None:
+    def begin_stream(self, head: bytes) -> None:
+        """Sends the head of a stream, whose header lines are given."""
+        self.write(self._head(200, head))
+
+    def end(self, close: bool = False) -> None:
         """The answer is complete: takes the next request of this connection, or closes it."""
+        if self._closed:
+            return
         assert self._current is not None
-        if not self._current.keep_alive:
+        if close or not self._current.keep_alive:
             self.close()
             return
         self._current = None
@@ -197,8 +262,15 @@ class Connection:
         if not self._unsent:
             self._lost()
 
-    def _head(self, status: int, fields: bytes) -> bytes:
-        close = b"" if self._current is None or self._current.keep_alive else b"connection: close\r\n"
+    def reset(self) -> None:
+        """Breaks the connection off with a TCP reset; what the kernel has not delivered yet is lost with it."""
+        if not self._closed:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._lost()
+
+    def _head(self, status: int, fields: bytes, announce: bool = True) -> bytes:
+        kept = self._current is None or self._current.keep_alive or not announce
+        close = b"" if kept else b"connection: close\r\n"
         return b"%b%bdate: %b\r\nserver: latency-profile-simulator\r\n%b%b\r\n" % (
             b"HTTP/1.1 %d " % status,
             HTTPStatus(status).phrase.encode() + b"\r\n",

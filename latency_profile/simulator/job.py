@@ -19,6 +19,8 @@ class Job:
     generated: int = 0
     ready_ns: int = NONE  # when the scheduler could first see it
     started_ns: int = NONE  # when it was first scheduled
+    first_ns: int = NONE  # when its first and its latest tokens were due
+    last_ns: int = NONE
     cached_tokens: int = 0  # prompt tokens found in the prefix cache when first scheduled
     preemptions: int = 0
     cancelled: bool = False

@@ -20,11 +20,12 @@ class Finish(enum.IntEnum):
     LENGTH = 1
     STOP = 2
     ABORT = 3  # the client closed the connection, or the server was stopped
+    ERROR = 4  # refused, or broken off by a fault that was asked for
 
 
 @dataclass(frozen=True, slots=True)
 class TruthLog:
-    """All admitted requests in order of admission. Times are CLOCK_MONOTONIC ns, `NONE` (-1) where there is none.
+    """All requests that were understood, in order of arrival. Times are CLOCK_MONOTONIC ns, `NONE` (-1) for none.
 
     Events (writes that carried tokens) of request i are `event_start[i]:event_start[i + 1]`.
     """
@@ -36,6 +37,7 @@ class TruthLog:
     prompt_tokens: NDArray[np.uint32]
     output_tokens: NDArray[np.uint32]  # written so far
     finish: NDArray[np.uint8]  # Finish
+    fault: NDArray[np.str_]  # the kind of fault that was drawn for it; "" for none
     event_start: NDArray[np.int64]
     scheduled_ns: NDArray[np.int64]  # when the event was due: when its last token was complete
     written_ns: NDArray[np.int64]  # just before the write
@@ -56,12 +58,13 @@ class LogWriter:
         self._prompt = array("I")
         self._output = array("I")
         self._finish = array("B")
+        self._fault: list[str] = []
         self._event_row = array("I")
         self._scheduled = array("q")
         self._written = array("q")
         self._event_tokens = array("I")
 
-    def begin(self, request_id: str, arrival_ns: int, prompt_tokens: int) -> int:
+    def begin(self, request_id: str, arrival_ns: int, prompt_tokens: int, fault: str = "") -> int:
         """Opens a row and returns its number."""
         self._ids.append(request_id[:_LONGEST_ID])
         self._arrival.append(arrival_ns)
@@ -70,6 +73,7 @@ class LogWriter:
         self._prompt.append(prompt_tokens)
         self._output.append(0)
         self._finish.append(Finish.RUNNING)
+        self._fault.append(fault)
         return len(self._ids) - 1
 
     def event(self, row: int, scheduled_ns: int, written_ns: int, tokens: int) -> None:
@@ -100,6 +104,7 @@ class LogWriter:
                 prompt_tokens=np.array(self._prompt, dtype=np.uint32),
                 output_tokens=np.array(self._output, dtype=np.uint32),
                 finish=np.array(self._finish, dtype=np.uint8),
+                fault=np.array(self._fault, dtype=np.str_),
                 event_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
                 scheduled_ns=np.array(self._scheduled, dtype=np.int64)[order],
                 written_ns=np.array(self._written, dtype=np.int64)[order],

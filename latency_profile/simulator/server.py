@@ -5,55 +5,38 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from latency_profile.simulator import vllm, vllm_answer
+from latency_profile.simulator import faults, faulty
+from latency_profile.simulator.answer import Answer
 from latency_profile.simulator.blocks import hash_blocks
-from latency_profile.simulator.connection import Connection, HttpRequest
+from latency_profile.simulator.connection import Closeable, Exchange, HttpRequest
 from latency_profile.simulator.engine import EngineProfile
+from latency_profile.simulator.faults import Fault, FaultPlan
 from latency_profile.simulator.job import NONE, Job, Timing
 from latency_profile.simulator.log import Finish, LogWriter
-from latency_profile.simulator.metrics import Metrics
+from latency_profile.simulator.protocols.base import Ask, Refusal, ServerProtocol
 from latency_profile.simulator.timer import Alarm
 
 # The next wake-up comes no sooner than this after the last: at 20,000 separate tokens/s a wake-up for each would cost
 # as much again as its token. Tokens that are further apart are not touched by it.
 _BREATH_NS = 100_000
 _ACCEPTS_AT_ONCE = 64
-_METRICS_TYPE = b"text/plain; version=1.0.0; charset=utf-8"
-
-
-@dataclass(slots=True, eq=False)
-class _Answer:
-    """One admitted request and how far its answer is."""
-
-    connection: Connection
-    job: Job
-    ask: vllm.Ask
-    name: str
-    created: int
-    row: int
-    stream: vllm_answer.Stream | None
-    produced: int = 0  # tokens that the timing model has given
-    sent: int = 0  # tokens that were written
-    first_ns: int = NONE  # due times of the first and of the latest tokens
-    last_ns: int = NONE
 
 
 @dataclass(slots=True)
 class Server:
-    """Implements `connection.Application`. Needs a running loop when it is made."""
+    """Implements `connection.Application` and `faulty.Desk`. Needs a running loop when it is made."""
 
-    served: vllm.Served
+    protocol: ServerProtocol
     timing: Timing
-    metrics: Metrics
     log: LogWriter | None
     engine: EngineProfile | None  # of the timing model, where it is an engine
+    plan: FaultPlan
     stream_interval: int = 1  # tokens an event, after the first one
-    _answers: dict[Job, _Answer] = field(init=False, default_factory=dict)
-    _active: dict[Connection, _Answer] = field(init=False, default_factory=dict)
-    _connections: set[Connection] = field(init=False, default_factory=set)
+    _answers: dict[Job, Answer] = field(init=False, default_factory=dict)
+    _active: dict[Exchange, Answer] = field(init=False, default_factory=dict)
+    _connections: set[Closeable] = field(init=False, default_factory=set)
     _repeats: Counter[int] = field(init=False, default_factory=Counter)
     _timer: Alarm = field(init=False)
     _loop: asyncio.AbstractEventLoop = field(init=False)
@@ -78,23 +61,22 @@ class Server:
             except OSError as error:  # the client has gone again, or this process is out of files
                 print(f"latency-profile simulate: cannot accept: {error.strerror}", file=sys.stderr)
                 return
-            self._connections.add(Connection(self, self._loop, client))
+            self._connections.add(self.protocol.connect(self, self._loop, client))
 
-    def handle(self, connection: Connection, request: HttpRequest) -> None:
-        route = _ROUTES.get(request.path)
-        if route is None:
-            connection.reply(404, vllm_answer.NOT_FOUND)
-        elif route[0] != request.method:
-            connection.reply(405, vllm_answer.NOT_ALLOWED)
+    def handle(self, exchange: Exchange, request: HttpRequest) -> None:
+        if request.method == "POST" and self.protocol.generates(request.path):
+            self._generate(exchange, request)
         else:
-            route[1](self, connection, request)
+            exchange.reply(self.protocol.door(request.method, request.path, self.timing.stats()))
 
-    def lost(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        answer = self._active.get(connection)
+    def lost(self, exchange: Exchange) -> None:
+        answer = self._active.get(exchange)
         if answer is not None:
             self.timing.cancel(answer.job)
-            self._abort(answer)
+            self._break(answer, Finish.ABORT)
+
+    def closed(self, connection: Closeable) -> None:
+        self._connections.discard(connection)
 
     def stop(self) -> None:
         """Closes every connection; unfinished answers are aborted in the log."""
@@ -102,53 +84,69 @@ class Server:
         self._loop.remove_reader(self._listener)
         self._listener.close()
         for answer in list(self._answers.values()):
-            self._abort(answer)
+            self._break(answer, Finish.ABORT)
         for connection in list(self._connections):
             connection.close()
 
-    # doors
-
-    def _generate(self, connection: Connection, request: HttpRequest) -> None:
-        try:
-            ask = vllm.read(request.path, request.body, self.served)
-        except vllm.Refusal as refusal:
-            connection.reply(refusal.status, refusal.body)
-            return
-        job = self._job(ask, request.arrival_ns)
-        name = vllm_answer.answer_id(ask, request.request_id)
-        created = int(time.time())
-        stream = vllm_answer.Stream(ask, name, created, self.served.vocabulary) if ask.stream else None
-        row = NONE
-        if self.log is not None:
-            row = self.log.begin(request.request_id or name, request.arrival_ns, job.prompt_tokens)
-        answer = _Answer(connection, job, ask, name, created, row, stream)
-        self._answers[job] = self._active[connection] = answer
-        self.timing.admit(job)
-        self._timer.set(self.timing.next_due())
-        if stream is not None:
-            connection.begin_stream()
-
-    def _models(self, connection: Connection, _: HttpRequest) -> None:
-        connection.reply(200, vllm_answer.models_body(self.served.models, self.served.max_model_len))
-
-    def _health(self, connection: Connection, _: HttpRequest) -> None:
-        connection.reply(200, b"")
-
-    def _version(self, connection: Connection, _: HttpRequest) -> None:
-        connection.reply(200, vllm_answer.VERSION_BODY)
-
-    def _metrics(self, connection: Connection, _: HttpRequest) -> None:
-        connection.reply(200, self.metrics.render(self.timing.stats()), _METRICS_TYPE)
-
     # the way of an answer
 
-    def _job(self, ask: vllm.Ask, arrival_ns: int) -> Job:
+    def _generate(self, exchange: Exchange, request: HttpRequest) -> None:
+        try:
+            ask = self.protocol.read(request.path, request.body)
+        except Refusal as refusal:
+            exchange.reply(refusal.reply)
+            return
         repeat = self._repeats[ask.key]  # the same prompt again: the same text, other jitter
         self._repeats[ask.key] += 1
+        fault = self.plan.draw(ask.key, repeat)
+        if fault is not None and not self.protocol.shows(fault.kind, ask):
+            fault = None
+        job = self._job(ask, request.arrival_ns, repeat)
+        if fault is not None:
+            if fault.kind == "empty":
+                job.output_tokens = 1  # there is nothing to wait for after the first
+            ask = faulty.bent(ask, fault)
+        writer = self.protocol.writer(ask, job, request.request_id)
+        row = NONE
+        if self.log is not None:
+            name = request.request_id or writer.name
+            row = self.log.begin(name, request.arrival_ns, job.prompt_tokens, fault.kind if fault else "")
+        if fault is not None and fault.refuses:
+            self._refuse(exchange, ask, fault, row)
+            return
+        # A usage that is off is all in the writer's hands.
+        left = fault if fault is not None and fault.kind != "usage_off" else None
+        answer = Answer(exchange, job, ask, writer, row, left)
+        self._answers[job] = self._active[exchange] = answer
+        self.timing.admit(job)
+        self._timer.set(self.timing.next_due())
+        if ask.stream and not writer.late_head:
+            if left is not None and left.kind == "slow_header" and left.length_ns is not None:
+                answer.held = []
+                self.later(answer, left.length_ns)
+            else:
+                self.send(answer, b"")
+
+    def _refuse(self, exchange: Exchange, ask: Ask, fault: Fault, row: int) -> None:
+        if self.log is not None:
+            self.log.end(row, time.monotonic_ns(), NONE, 0, Finish.ERROR)
+        self.protocol.meter.broken(Finish.ERROR)
+        if fault.kind == "disconnect":
+            exchange.close()
+        elif fault.kind == "redirect":
+            exchange.reply(faults.redirect(ask.door))
+        elif fault.kind == "502":
+            exchange.reply(faults.gateway())
+        else:
+            exchange.reply(self.protocol.refusal(int(fault.kind), faults.message(int(fault.kind)), ask))
+
+    def _job(self, ask: Ask, arrival_ns: int, repeat: int) -> Job:
+        # Servers that take any prompt have to cut it somewhere, too.
+        prompt_ids = ask.prompt_ids[-max(1, self.protocol.served.max_model_len - ask.output_tokens) :]
         hashes: list[int] = []
         if self.engine is not None and self.engine.prefix_caching:
-            hashes = hash_blocks(ask.prompt_ids, self.engine.block_size)
-        return Job(arrival_ns, len(ask.prompt_ids), ask.output_tokens, ask.key ^ repeat << 32, hashes)
+            hashes = hash_blocks(prompt_ids, self.engine.block_size)
+        return Job(arrival_ns, len(prompt_ids), ask.output_tokens, ask.key ^ repeat << 32, hashes)
 
     def _due(self) -> None:
         answers = self._answers
@@ -159,60 +157,110 @@ class Server:
         next_ns = self.timing.next_due()
         self._timer.set(next_ns and max(next_ns, time.monotonic_ns() + _BREATH_NS))
 
-    def _deliver(self, answer: _Answer, due_ns: int, count: int) -> None:
-        if answer.produced:
-            self.metrics.next(due_ns - answer.last_ns, count)
+    def _deliver(self, answer: Answer, due_ns: int, count: int) -> None:
+        job = answer.job
+        if job.first_ns == NONE:
+            job.first_ns = due_ns
+            self.protocol.meter.first(job, due_ns, count)
         else:
-            answer.first_ns = due_ns
-            self.metrics.first(answer.job, due_ns, count)
-        answer.last_ns = due_ns
+            self.protocol.meter.next(due_ns - job.last_ns, count)
+        job.last_ns = due_ns
+        if answer.fault is None:
+            self.advance(answer, due_ns, count)
+        elif answer.held is not None:
+            answer.held.append((due_ns, count))
+        else:
+            faulty.advance(self, answer, due_ns, count)
+
+    def advance(self, answer: Answer, due_ns: int, count: int) -> None:
+        """Writes what is to be written after `count` more tokens."""
         answer.produced += count
-        last = answer.produced == answer.ask.output_tokens
+        last = answer.produced == answer.job.output_tokens
         pending = answer.produced - answer.sent
-        if answer.stream is not None:
+        if answer.ask.stream:
             if pending < self.stream_interval and answer.sent and not last:
                 return
-            chunk = answer.stream.event(answer.sent, pending)
-            written_ns = self._written(answer, due_ns, pending)
-            answer.connection.write(chunk)
-        elif last:
-            body = vllm_answer.whole(answer.ask, answer.name, answer.created, self.served.vocabulary)
-            written_ns = self._written(answer, due_ns, pending)
-        if last:
-            self._finish(answer, written_ns)
-            if answer.stream is None:
-                answer.connection.reply(200, body)
+            chunk = answer.writer.event(answer.sent, pending)
+            written_ns = self.written(answer, due_ns, pending)
+            if answer.head:
+                answer.exchange.write(chunk)
             else:
-                answer.connection.end()
+                self.send(answer, chunk)
+            if last:
+                self._finish(answer, written_ns)
+                self.end(answer)
+        elif last:
+            reply = answer.writer.whole()
+            self._finish(answer, self.written(answer, due_ns, pending))
+            answer.exchange.reply(reply)
 
-    def _written(self, answer: _Answer, due_ns: int, tokens: int) -> int:
+    def send(self, answer: Answer, data: bytes) -> None:
+        """Writes a part of a stream, after its head where that is still to come."""
+        if not answer.head:
+            answer.head = True
+            answer.exchange.begin_stream(answer.writer.head())
+        if data:
+            answer.exchange.write(data)
+
+    def end(self, answer: Answer) -> None:
+        """Ends an answer's exchange."""
+        answer.exchange.end(answer.writer.closes)
+
+    def written(self, answer: Answer, due_ns: int, tokens: int) -> int:
+        """Notes that so many tokens are about to be written."""
         answer.sent += tokens
         written_ns = time.monotonic_ns()
         if self.log is not None:
             self.log.event(answer.row, due_ns, written_ns, tokens)
         return written_ns
 
-    def _finish(self, answer: _Answer, written_ns: int) -> None:
+    # for faults
+
+    def later(self, answer: Answer, delay_ns: int) -> None:
+        """Gives free what is held back after this time, unless the answer is gone by then."""
+        self._loop.call_later(delay_ns / 1e9, self._release, answer)
+
+    def _release(self, answer: Answer) -> None:
+        if answer.job not in self._answers:
+            return
+        held, answer.held, answer.fault = answer.held or [], None, None
+        if answer.rest:
+            self._finish(answer, self.written(answer, held[0][0], answer.produced))
+            answer.exchange.write(answer.rest)
+            answer.exchange.end()
+            return
+        if answer.ask.stream:
+            self.send(answer, b"")
+        for due_ns, count in held:
+            if answer.job in self._answers:
+                self.advance(answer, due_ns, count)
+
+    def complete(self, answer: Answer, written_ns: int) -> None:
+        """Notes that an answer has all that it will have."""
+        self.timing.cancel(answer.job)
+        self._finish(answer, written_ns)
+
+    def fail(self, answer: Answer) -> None:
+        """Notes that an answer was broken off."""
+        self.timing.cancel(answer.job)
+        self._break(answer, Finish.ERROR)
+
+    # its end
+
+    def _finish(self, answer: Answer, written_ns: int) -> None:
         finish = Finish.STOP if answer.ask.stopped else Finish.LENGTH
-        self.metrics.finish(answer.job, answer.first_ns, answer.last_ns, answer.ask.max_tokens, finish)
-        self._forget(answer, written_ns, finish)
+        if self._forget(answer, written_ns, finish):
+            self.protocol.meter.finish(answer.job, answer.ask.max_tokens, finish)
 
-    def _abort(self, answer: _Answer) -> None:
-        self.metrics.abort()
-        self._forget(answer, time.monotonic_ns(), Finish.ABORT)
+    def _break(self, answer: Answer, finish: Finish) -> None:
+        if self._forget(answer, time.monotonic_ns(), finish):
+            self.protocol.meter.broken(finish)
 
-    def _forget(self, answer: _Answer, end_ns: int, finish: Finish) -> None:
-        del self._answers[answer.job], self._active[answer.connection]
+    def _forget(self, answer: Answer, end_ns: int, finish: Finish) -> bool:
+        """False where its client went while its last bytes were written: its end is noted already."""
+        if self._answers.pop(answer.job, None) is None:
+            return False
+        del self._active[answer.exchange]
         if self.log is not None:
             self.log.end(answer.row, end_ns, answer.job.started_ns, answer.sent, finish)
-
-
-_ROUTES: dict[str, tuple[str, Callable[[Server, Connection, HttpRequest], None]]] = {
-    vllm.COMPLETIONS: ("POST", Server._generate),
-    vllm.CHAT: ("POST", Server._generate),
-    "/v1/models": ("GET", Server._models),
-    "/health": ("GET", Server._health),
-    "/ping": ("GET", Server._health),
-    "/version": ("GET", Server._version),
-    "/metrics": ("GET", Server._metrics),
-}
+        return True

@@ -8,6 +8,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 RING = 4096  # words in the ring; a power of two
+MASK = RING - 1
 _CANDIDATES = 8192  # whole words that are tried; enough to find hundreds that stand for themselves
 _FEWEST = 16
 _END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>", "<eos>")
@@ -43,11 +44,15 @@ class Vocabulary:
         return ids
 
     def answer_ids(self, offset: int, start: int, count: int) -> list[int]:
-        return [self.ids[(offset + k) % RING] for k in range(start, start + count)]
+        return [self.ids[(offset + k) & MASK] for k in range(start, start + count)]
+
+    def answer_text(self, offset: int, start: int, count: int) -> str:
+        """The text of some tokens of an answer."""
+        return "".join([self.texts[(offset + k) & MASK] for k in range(start, start + count)])
 
     def answer_json(self, offset: int, start: int, count: int) -> bytes:
         """The text of some tokens of an answer, inside a JSON string."""
-        return b"".join([self.encoded[(offset + k) % RING] for k in range(start, start + count)])
+        return b"".join([self.encoded[(offset + k) & MASK] for k in range(start, start + count)])
 
     def _whole_words(self) -> list[tuple[str, int]]:
         vocabulary: dict[str, int] = self._tokenizer.get_vocab(with_added_tokens=False)

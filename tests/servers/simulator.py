@@ -1,14 +1,65 @@
 """The embedded model server as a process of its own, with its truth log."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
 
 from latency_profile.simulator.log import TruthLog, read_log
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def shape(value: Any) -> Any:
+    """What must be equal: keys in their order, types, nulls. Not lengths of lists, not values."""
+    if isinstance(value, dict):
+        return [(key, shape(item)) for key, item in value.items()]
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return type(value).__name__
+
+
+def captured(server: str, name: str) -> tuple[dict[str, Any], bytes]:
+    """Request and answer of a real server."""
+    request = (DATA / server / f"{name}.request.json").read_bytes()
+    return msgspec.json.decode(request), (DATA / server / f"{name}.body").read_bytes()
+
+
+def post(path: str, body: bytes | dict[str, Any], headers: str = "") -> bytes:
+    """The bytes of a request."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def raw_exchange(url: str, data: bytes, silence_s: float = 1.0) -> bytes:
+    """Sends bytes and reads until the server closes the connection or has been silent for so long."""
+    return raw_end(url, data, silence_s)[0]
+
+
+def raw_end(url: str, data: bytes, silence_s: float = 1.0) -> tuple[bytes, str]:
+    """Likewise, and how it ended: `closed`, `reset` or `silent`."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=silence_s) as connection:
+        connection.sendall(data)
+        received = b""
+        try:
+            while piece := connection.recv(65536):
+                received += piece
+        except TimeoutError:
+            return received, "silent"
+        except ConnectionResetError:
+            return received, "reset"
+        return received, "closed"
 
 
 @dataclass
