@@ -12,7 +12,7 @@ import numpy as np
 from latency_profile.merge import merge
 from latency_profile.records import PointContext, Records, Status
 from latency_profile.sender.fleet import Fleet, Live, Ran
-from latency_profile.sender.job import Collect, Collected, Finished, Point, Target
+from latency_profile.sender.job import MOST_ANSWER_BYTES, Collect, Collected, Finished, Point, Target
 from latency_profile.server import server_at
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
@@ -38,6 +38,11 @@ class Load:
     streaming: bool = True
     stopped: Callable[[], bool] = lambda: False
     secrets: list[str] = field(default_factory=list)
+    targets: Sequence[Target] = ()  # further ones, beside the one that is driven
+    paths: Sequence[str] = ("/v1/completions",)
+    path_of: Sequence[int] | None = None  # which path each request has; None: all the first
+    retries: int = 0
+    most_answer_bytes: int = MOST_ANSWER_BYTES
 
     def __len__(self) -> int:
         return self.count if self.due_ms is None else len(self.due_ms)
@@ -69,7 +74,7 @@ class Driven:
 def target_of(host: str, port: int, **server: Any) -> Target:
     """`server`: the other arguments of server_at."""
     known: dict[str, Any] = {"url": None, "headers": [], "ca_file": None, "verify": True}
-    return server_at(host, port, **(known | server)).target("/v1/completions")
+    return server_at(host, port, **(known | server)).target()
 
 
 def drive(fleet: Fleet, target: Target, folder: Path, load: Load) -> Driven:
@@ -82,9 +87,13 @@ def drive(fleet: Fleet, target: Target, folder: Path, load: Load) -> Driven:
     if load.due_ms is not None:
         due = np.rint(np.asarray(load.due_ms) * MS).astype(np.int64)
         due.tofile(folder / "plan")
+    if load.path_of is not None:
+        np.asarray(load.path_of, dtype=np.uint16).tofile(folder / "path-of")
     points = [
         Point(
-            target=target,
+            targets=[target, *load.targets],
+            paths=list(load.paths),
+            path_of=None if load.path_of is None else str(folder / "path-of"),
             bodies=str(folder / "bodies"),
             bounds=str(folder / "bounds"),
             plan=None if due is None else str(folder / "plan"),
@@ -97,6 +106,8 @@ def drive(fleet: Fleet, target: Target, folder: Path, load: Load) -> Driven:
             timeout_ns=round(load.timeout_s * SECOND),
             ahead=load.ahead,
             connection_limit=load.connection_limit,
+            retries=load.retries,
+            most_answer_bytes=load.most_answer_bytes,
         )
         for shard in range(shards)
     ]
@@ -110,6 +121,7 @@ def drive(fleet: Fleet, target: Target, folder: Path, load: Load) -> Driven:
         due_ns=due,
         ended_ns=ran.ended_ns - ran.start_ns,
         asked={"model": zeros, "input_tokens": zeros, "wanted_tokens": zeros},
+        urls=1 + len(load.targets),
         count_tokens=lambda texts: [len(text.split()) for text in texts],
     )
     return Driven(records, ran, collected, looks)
@@ -128,6 +140,8 @@ def _order(point: Point, folder: Path, ran: Ran, load: Load) -> Collect:
         backend=load.backend,
         endpoint=load.endpoint,
         streaming=load.streaming,
+        bodies=point.bodies,
+        bounds=point.bounds,
         secrets=load.secrets,
     )
 
@@ -139,7 +153,7 @@ def answer(call: Call) -> None:
 
 def answer_later(call: Call) -> None:
     """The same, when the client's spare connection is open: the one that was used is then the next to be used."""
-    time.sleep(0.05)
+    time.sleep(0.1)
     call.send(odd.whole(3))
 
 

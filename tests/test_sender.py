@@ -215,6 +215,23 @@ def test_a_closed_loop_ends_with_its_time(fleet: Fleet, tmp_path: Path) -> None:
     assert list(driven.records["index"]) == list(range(len(driven.records)))
 
 
+def test_a_closed_loop_begins_nothing_when_its_time_is_over(fleet: Fleet, tmp_path: Path) -> None:
+    """Four slots over one connection, an answer every 10 ms: what still waits for the connection after 0.5 s is not
+    sent, and is no row."""
+
+    def slow(call: Call) -> None:
+        time.sleep(0.01)
+        call.send(odd.whole(2))
+
+    with Odd(slow) as server:
+        load = Load(count=1000, concurrency=4, connection_limit=1, duration_s=0.5)
+        driven = send(fleet, server, tmp_path, load)
+    assert set(driven.statuses) == {Status.OK}
+    assert 4 <= len(driven.records) <= 50
+    assert [call.index for call in server.calls] == list(range(len(driven.records)))
+    assert driven.records["sent_ns"].max() < 500 * MS
+
+
 def test_processes_without_a_place_in_the_loop_rest(four: Fleet, tmp_path: Path) -> None:
     """One in flight over four processes: three have nothing to do, and all requests are sent all the same."""
     with Odd(answer) as server:

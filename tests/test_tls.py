@@ -220,6 +220,25 @@ def test_a_tls_stall_is_given_up(fleet: Fleet, authority: trustme.CA, ca_file: s
     assert driven.records["end_ns"][0] < 1100 * MS
 
 
+def test_a_closed_loop_ends_though_a_handshake_goes_on(
+    fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path
+) -> None:
+    """The server greets only the first connection: what waits for another when the time is over is not sent."""
+    greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
+    over = threading.Event()
+
+    def greet(_: object) -> bool:
+        return next(greeted, False) or over.wait(20)
+
+    with Odd(
+        lambda call: call.send(odd.whole(3, "connection: close")), tls=context_of(authority), greet=greet
+    ) as server:
+        driven = send(fleet, server, tmp_path, Load(count=50, concurrency=2, duration_s=0.4), ca_file)
+        over.set()
+    assert driven.statuses == [Status.OK]
+    assert 400 * MS <= driven.ran.ended_ns - driven.ran.start_ns < 2000 * MS
+
+
 def test_the_listing_trusts_the_same(authority: trustme.CA, ca_file: str) -> None:
     with Odd(lambda call: call.send(odd.plain(b"{}")), tls=context_of(authority)) as server:
         url = f"https://127.0.0.1:{server.port}"

@@ -1,15 +1,18 @@
 """Turns one process's spool into columns on disk. Memory stays flat in the number of requests: rows go to files."""
 
+import os
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from backends import load
 from backends.base import Options
-from latency_profile.answers import NONE, Row, read_answer
+from latency_profile.answer_tokens import NONE
+from latency_profile.answers import Row, read_answer
 from latency_profile.outcome import Flag, Status
 from latency_profile.sender.job import Collect, Collected
 from latency_profile.sender.spool import Entry, Kind, replay
@@ -18,6 +21,7 @@ COLUMNS: dict[str, str] = {  # name → array type code
     "index": "I",
     "sent_ns": "q",
     "first_token_ns": "q",
+    "first_visible_ns": "q",
     "last_token_ns": "q",
     "end_ns": "q",
     "server_input_tokens": "i",
@@ -30,6 +34,11 @@ COLUMNS: dict[str, str] = {  # name → array type code
     "read_delay_ns": "q",
     "answer_bytes": "I",
     "merged_events": "I",
+    "retries": "B",
+    "server_queue_ns": "q",
+    "server_prefill_ns": "q",
+    "server_decode_ns": "q",
+    "server_total_ns": "q",
     "events": "I",  # how many
 }
 EVENT_COLUMNS: dict[str, str] = {"event_ns": "q", "event_tokens": "H"}
@@ -72,26 +81,59 @@ class _Files:
             file.close()
 
 
+class _Asked:
+    """The requests' bodies, for doors whose answers repeat the prompt."""
+
+    def __init__(self, order: Collect, echoes: bool) -> None:
+        self._bounds = array("q")
+        if echoes:
+            self._bounds.frombytes(Path(order.bounds).read_bytes())
+            self._file = os.open(order.bodies, os.O_RDONLY)
+
+    def body(self, index: int) -> bytes:
+        """Empty where no answer repeats the prompt."""
+        if not self._bounds:
+            return b""
+        return os.pread(self._file, self._bounds[index + 1] - self._bounds[index], self._bounds[index])
+
+    def close(self) -> None:
+        if self._bounds:
+            os.close(self._file)
+
+
+class _Answer(NamedTuple):
+    """What the spool has of one request that ended."""
+
+    request: int
+    sent_ns: int
+    flags: int
+    retries: int
+    reads: Sequence[Entry]
+    end: Entry
+
+
 def collect(order: Collect) -> Collected:
     """Reads the spool; writes `<columns>.<name>`, plain numbers each, and `<columns>.texts`, JSON Lines of Text."""
-    _, door = load(order.backend).door(order.endpoint, Options(stream=order.streaming))
+    door = load(order.backend).doors[order.endpoint](Options(stream=order.streaming))
+    asked = _Asked(order, door.echoes)
     rows = _Files(order.columns, COLUMNS)
     events = _Files(order.columns, EVENT_COLUMNS)
     messages: dict[str, Counter[str]] = {}
     count = event_count = texts = 0
     with Path(f"{order.columns}.texts").open("wb") as text_file:
-        for index, sent, flags, reads, end in _answers(order.spool):
-            row = read_answer(reads, end, door, order.streaming)
-            rows.extend(*([number] for number in _numbers(index, sent, flags, row, order.start_ns)))
+        for answer in _answers(order.spool):
+            row = read_answer(answer.reads, answer.end, door, asked.body(answer.request))
+            tokens = row.tokens
+            rows.extend(*([number] for number in _numbers(answer, row, order.start_ns)))
             events.extend(
-                [at - order.start_ns for at, _ in row.events], [min(tokens, _MOST_TOKENS) for _, tokens in row.events]
+                [at - order.start_ns for at, _ in tokens.events], [min(held, _MOST_TOKENS) for _, held in tokens.events]
             )
             rows.flush_if_full()
             events.flush_if_full()
             count += 1
-            event_count += len(row.events)
-            if row.text is not None and row.status == Status.OK:
-                text_file.write(msgspec.json.encode(Text(index, row.text)) + b"\n")
+            event_count += len(tokens.events)
+            if tokens.text is not None and row.status == Status.OK:
+                text_file.write(msgspec.json.encode(Text(answer.request, tokens.text)) + b"\n")
                 texts += 1
             if row.status != Status.OK:
                 kept = messages.setdefault(row.status.name, Counter())
@@ -100,45 +142,59 @@ def collect(order: Collect) -> Collected:
                     kept[message] += 1
     rows.close()
     events.close()
+    asked.close()
     errors = {status: [f"{times} × {text}" for text, times in kept.items()] for status, kept in messages.items()}
     return Collected(rows=count, events=event_count, texts=texts, errors=errors)
 
 
-def _answers(spool: str) -> Iterable[tuple[int, int, int, deque[Entry], Entry]]:
-    """(index, sent, flags, reads, end) of each request, as it ended. Holds only what was in flight at a time."""
+def _answers(spool: str) -> Iterable[_Answer]:
+    """Each request as it ended. Holds only what was in flight at a time.
+
+    A request that was retried was sent when its first attempt was; what the failed attempts brought is left out.
+    """
     sent: dict[int, tuple[int, int]] = {}
     reads: dict[int, deque[Entry]] = {}
+    retries: dict[int, int] = {}
     for entry in replay(Path(spool)):
+        index = entry.request
         match entry.kind:
             case Kind.READ:
-                reads.setdefault(entry.request, deque()).append(entry)
+                reads.setdefault(index, deque()).append(entry)
             case Kind.SENT:
-                sent[entry.request] = (entry.at_ns, entry.info)
-                reads.pop(entry.request, None)
+                first = sent[index][0] if index in retries and index in sent else entry.at_ns
+                sent[index] = (first, entry.info)
+                reads.pop(index, None)
+            case Kind.RETRY:
+                retries[index] = entry.info
+                reads.pop(index, None)
             case Kind.END:
-                at, flags = sent.pop(entry.request, (NONE, 0))
-                yield entry.request, at, flags, reads.pop(entry.request, deque()), entry
+                at, flags = sent.pop(index, (NONE, 0))
+                yield _Answer(index, at, flags, retries.pop(index, 0), reads.pop(index, deque()), entry)
 
 
-def _numbers(index: int, sent: int, flags: int, row: Row, start: int) -> tuple[int, ...]:
+def _numbers(answer: _Answer, row: Row, start: int) -> tuple[int, ...]:
     unfinished = Flag.UNFINISHED_AT_STOP if row.status == Status.CANCELLED else 0
+    tokens = row.tokens
     return (
-        index,
-        _since(sent, start),
-        _since(row.first_token_ns, start),
-        _since(row.last_token_ns, start),
+        answer.request,
+        _since(answer.sent_ns, start),
+        _since(tokens.first_token_ns, start),
+        _since(tokens.first_visible_ns, start),
+        _since(tokens.last_token_ns, start),
         _since(row.end_ns, start),
-        row.server_input_tokens,
-        row.output_tokens,
-        row.event_output_tokens,
-        row.token_source,
+        tokens.server_input_tokens,
+        tokens.output_tokens,
+        tokens.event_output_tokens,
+        tokens.source,
         row.status,
         row.http_status,
-        flags | row.flags | unfinished,
+        answer.flags | row.flags | unfinished,
         row.read_delay_ns,
         row.answer_bytes,
-        row.merged_events,
-        len(row.events),
+        tokens.merged_events,
+        answer.retries,
+        *(NONE if took is None else took for took in tokens.times),
+        len(tokens.events),
     )
 
 

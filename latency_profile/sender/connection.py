@@ -13,7 +13,8 @@ from typing import Any, cast
 import httptools
 
 from latency_profile.sender.clock import now_ns
-from latency_profile.sender.job import Target, Tls
+from latency_profile.sender.job import MOST_ANSWER_BYTES, Target, Tls
+from latency_profile.sender.refusal import MOST_HEAD, Refusal, may_be_refusal, read_refusal
 from latency_profile.sender.spool import LARGEST_READ, End, Spool
 from latency_profile.sender.stamps import CONTROL_ROOM, ask_for_stamps, kernel_ns
 
@@ -29,6 +30,7 @@ _IN_WORDS = {
     End.CONNECT_FAILED: "no connection",
     End.CONNECT_TIMEOUT: "no answer in time",
     End.TLS_FAILED: "TLS failed",
+    End.TOO_LONG: "the answer was too long",
 }
 
 
@@ -43,8 +45,18 @@ class Lost(Exception):
         self.reason = reason or (os.strerror(number) if number else _IN_WORDS[end])
 
 
+def message(target: Target, path: str, request_id: str, body: bytes) -> bytes:
+    """The bytes of one request, `path` with the target's prefix."""
+    begin = f"POST {path} HTTP/1.1\r\n".encode("latin-1")
+    end = f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\n\r\n".encode("ascii")
+    return b"".join((begin, target.head, end, body))
+
+
 class Connection:
     """In the clear. `opening` until the handshake is over; `request` is the index that it carries, or IDLE."""
+
+    most_answer_bytes = MOST_ANSWER_BYTES
+    tells_refusals = False  # whether somebody wants to know
 
     def __init__(self, target: Target) -> None:
         self.opening = True
@@ -57,6 +69,8 @@ class Connection:
         self._keep = False
         self._parser = httptools.HttpResponseParser(self)
         self._rest: memoryview | None = None
+        self._room = 0  # bytes that the answer may still have
+        self._said: bytes | None = None  # the answer's first bytes, as long as it may be a refusal
         self.socket = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.fd = self.socket.fileno()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -88,6 +102,8 @@ class Connection:
         """Begins to carry a request. `sent_at` is the time just before its first byte goes. Raises Lost."""
         self.request = request
         self.answered = self.complete = False
+        self._room = self.most_answer_bytes
+        self._said = b"" if self.tells_refusals else None
         self.sent_at = now_ns()
         self._rest = memoryview(message)
         self.flush()
@@ -128,10 +144,26 @@ class Connection:
 
     def _feed(self, data: memoryview) -> None:
         self.answered = True
+        self._room -= len(data)
+        if self._room < 0:
+            raise Lost(End.TOO_LONG)
+        if self._said is not None:
+            self._keep_head(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise Lost(End.NOT_HTTP) from error
+
+    def _keep_head(self, data: memoryview) -> None:
+        assert self._said is not None
+        self._said += data[: MOST_HEAD - len(self._said)]
+        if not may_be_refusal(self._said):
+            self._said = None
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """What the present answer refuses, as far as it has come; None where it is an answer."""
+        return read_refusal(self._said) if self._said else None
 
     def on_message_complete(self) -> None:
         """Called by the parser."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -127,18 +127,18 @@ class Fleet:
         """Runs one point, `points[i]` on process i (further processes rest); returns when all answers have ended, or
         soon after `stopped()`.
 
-        Raises ServerUnavailable where no process could open a single connection.
+        Raises ServerUnavailable where there is a target to which no process could open a single connection.
         """
         self._active = self._processes[: len(points)]
         for process, point in zip(self._active, points, strict=True):
             process.tell(point)
         ready = self._each(Ready, stopped)
-        if not any(report.connections for report in ready) and not stopped():
-            error = next((report.error for report in ready if report.error), "no connection")
+        dead = _unreachable(ready)
+        if dead is not None and not stopped():
             self._all(Stop())
             self._each(Finished)
-            host, port = points[0].target.address
-            raise ServerUnavailable(f"cannot connect to {host} port {port}: {error}")
+            number, error = dead
+            raise ServerUnavailable(f"cannot connect to {points[0].targets[number].host_and_port}: {error}")
         start_ns = now_ns() + START_DELAY_NS
         started_unix_ns = time.time_ns() + START_DELAY_NS
         self._all(Start(start_ns))
@@ -199,6 +199,18 @@ class Fleet:
                     if isinstance(report, kind):
                         found[number] = report
         return [found[number] for number in sorted(found)]
+
+
+def _unreachable(ready: Sequence[Ready]) -> tuple[int, str] | None:
+    """The first target to which nobody has a connection, and why."""
+    reached: Counter[int] = Counter()
+    errors: dict[int, str] = {}
+    for report in ready:
+        reached.update(report.connections)
+        errors |= report.errors
+    return next(
+        ((number, errors.get(number, "no connection")) for number in sorted(reached) if not reached[number]), None
+    )
 
 
 RECENT_NS = 2_000_000_000  # what "now" means in the progress line

@@ -2,6 +2,10 @@
 
 import msgspec
 
+MOST_ANSWER_BYTES = (
+    1 << 28
+)  # protects memory and disk of the client: an answer lies on the one and is parsed in the other
+
 
 class Tls(msgspec.Struct, frozen=True):
     """How to speak to an https server."""
@@ -12,18 +16,38 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where requests go: an address that the parent has resolved and tried, and the head that all requests share."""
+    """Where requests go: an address that the parent has resolved and tried, and the headers that all requests share."""
 
-    address: tuple[str, int]
+    address: tuple[str | int, ...]  # (host, port) or, of IPv6, (host, port, flow, scope): as socket.connect takes it
     family: int
-    head: bytes  # request line and headers, without length, id and blank line; may hold a secret: never on disk
+    head: bytes  # without request line, length, id and blank line; of "grpc" an HPACK header block without :path;
+    # may hold a secret: never on disk
     tls: Tls | None = None
+    prefix: str = ""  # of every path, "" or "/team"
+    protocol: str = "http/1.1"  # or "grpc"
+
+    @property
+    def host_and_port(self) -> str:
+        """For people."""
+        return f"{self.address[0]} port {self.address[1]}"
+
+
+def joined(prefix: str, path: str) -> str:
+    """The path under a prefix. Segments that end the prefix and begin the path are not repeated: users give a base URL
+    with or without the API's own "/v1"."""
+    before, after = prefix.strip("/").split("/"), path.lstrip("/").split("/")
+    for shared in range(min(len(before), len(after)), 0, -1):
+        if before[-shared:] == after[:shared]:
+            return "/" + "/".join(before + after[shared:])
+    return prefix.rstrip("/") + path
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True, tag="point"):
     """One point for one sender process: shard `shard` of `shards`."""
 
-    target: Target
+    targets: list[Target]  # request k of the whole point goes to target k mod len(targets)
+    paths: list[str]
+    path_of: str | None = None  # file of uint16: which path each request of the point has; None: all have the first
     bodies: str  # file of request bodies, one behind the other
     bounds: str  # file of int64: where each body begins, and where the last one ends
     plan: str | None  # file of int64: due time of each request, ns from the start; None: closed loop
@@ -32,10 +56,12 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, tag="point"):
     shard: int
     shards: int
     concurrency: int = 0  # closed loop: requests in flight, of this shard
-    duration_ns: int | None = None  # closed loop: nothing is sent after this
-    timeout_ns: int
-    ahead: int  # connections opened before the start
-    connection_limit: int = 0  # of this shard; 0: none
+    duration_ns: int | None = None  # closed loop: no request is begun after this
+    timeout_ns: int  # of one attempt
+    ahead: int  # connections opened before the start, over all targets
+    connection_limit: int = 0  # of this shard, over all targets (and at least one for each); 0: none
+    retries: int = 0  # most further attempts of a request that was refused or found no connection
+    most_answer_bytes: int = MOST_ANSWER_BYTES  # an answer that grows beyond is cut
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -53,15 +79,16 @@ class Collect(msgspec.Struct, frozen=True, kw_only=True, tag="collect"):
     columns: str  # prefix of the files to write
     start_ns: int
     backend: str
-    endpoint: str
+    endpoint: str  # name of the door
     streaming: bool
+    bodies: str  # as in Point
+    bounds: str
     secrets: list[str]  # never to be repeated in an error message
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    connections: int
-    error: str | None = None  # why not one connection could be opened
-    connect_ns: int = 0  # median time of opening one
+    connections: dict[int, int]  # by target: how many are open
+    errors: dict[int, str]  # by target: why not one could be opened
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
@@ -84,6 +111,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     connections_closed_by_server: int
     reused: int
     resent: int
+    retried: int  # requests
+    retries: int  # further attempts of theirs
     cpu_ns: int
     slowest_flush_ns: int
     longest_turn_ns: int

@@ -4,11 +4,8 @@ In an open loop request k is due at start + offset[k], whatever happened to k - 
 goes when an answer is complete. Nothing here parses an event, counts a token or writes a log line.
 """
 
-import os
 import select
 import time
-from array import array
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +13,17 @@ from latency_profile.outcome import Flag
 from latency_profile.sender.clock import LEAD_NS, Timer, now_ns, wait_until
 from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost
 from latency_profile.sender.job import Beat, Finished, Point, Ready
-from latency_profile.sender.pool import OUT_OF_SOCKETS, Pool
+from latency_profile.sender.pool import OUT_OF_SOCKETS, ByFd, Pool
+from latency_profile.sender.protocol import connector
+from latency_profile.sender.retries import Retries
+from latency_profile.sender.shard import Shard
 from latency_profile.sender.spool import End, Kind, Spool
 
 TICK_NS = 100_000_000
 BEAT_TICKS = 2
 TIMEOUT_LOOKS = 10  # a timeout is noticed within a tenth of itself, and within a second
 SPARE_SAFETY = 2  # connections kept ready: what can fall due while one more is being opened, times this
+_NEVER = 1 << 62
 
 
 class Loop:
@@ -39,23 +40,20 @@ class Loop:
         self._epoll = select.epoll()
         self._due_timer = Timer()
         self._tick_timer = Timer()
-        self._pool = Pool(point.target, self._epoll, point.connection_limit)
-        self._pool.on_failed = self._connect_failed
-        self._bodies = os.open(point.bodies, os.O_RDONLY)
-        self._bounds = _read_ints(point.bounds)
-        count = len(self._bounds) - 1
-        self._mine = range(point.shard, count, point.shards)
-        self._plan: array[int] | None = None
-        if point.plan is not None:
-            self._plan = _read_ints(point.plan)[point.shard :: point.shards]
-        self._next = 0  # place in _mine of the next request to send
-        self._ahead: deque[bytes] = deque()  # messages of the next requests, read from disk before they are due
-        self._waiting: deque[int] = deque()  # due, and without a connection
-        self._again: deque[int] = deque()  # found a dead pooled connection: go on a fresh one, once
+        self._shard = Shard(point)
+        self._retries = Retries(point.retries)
+        self._connections: ByFd = {}
+        self._pools: dict[int, Pool] = {}  # by target
+        for number in self._shard.targets:
+            connect = connector(point.targets[number], point)
+            pool = Pool(connect, self._epoll, self._share(point.connection_limit), self._connections)
+            pool.on_failed = self._connect_failed
+            self._pools[number] = pool
         self._resent: set[int] = set()
         self._busy = 0
         self._start = 0
-        self._next_due = 1 << 62
+        self._next_due = _NEVER
+        self._open_loop = point.plan is not None
         self._stopping = False
         self._running = False
         self._sent = self._completed = self._failed = self._reads = self._reused = 0
@@ -64,28 +62,38 @@ class Loop:
         self._ticks = 0
         self._timeout_every = max(1, min(1_000_000_000, point.timeout_ns // TIMEOUT_LOOKS) // TICK_NS)
         self._ended = 0
-        for fd in (control_fd, self._due_timer.fd, self._tick_timer.fd):
+        for fd in (control_fd, self._due_timer.fd, self._tick_timer.fd, self._retries.timer.fd):
             self._epoll.register(fd, select.EPOLLIN)
+
+    def _share(self, number: int) -> int:
+        """The part of `number` things that each target has."""
+        return -(-number // len(self._shard.targets))
 
     # -- before the start ---------------------------------------------------------------------------------------------
 
     def prepare(self) -> Ready:
         """Opens the connections that the start needs."""
         self._tick_timer.set(now_ns(), TICK_NS)
-        ahead = max(self._point.ahead, 1)
+        ahead = max(self._share(self._point.ahead), 1)
         if self._point.connection_limit:
-            ahead = min(ahead, self._point.connection_limit)
-        self._pool.keep(ahead)
-        while self._pool.idle < ahead and not self._pool.last_failure and not self._stopping:
-            if self._pool.opened >= 2 * ahead:
-                break  # the server closes them as fast as they are opened
+            ahead = min(ahead, self._share(self._point.connection_limit))
+        while not self._stopping and self._opens_more(ahead):
             self._turn()
-            self._pool.keep(ahead)
-        self._read_ahead()
-        took = sorted(self._pool.connect_ns)
-        failure = self._pool.last_failure
-        error = failure.reason if failure and not self._pool.opened else None
-        return Ready(self._pool.idle, error, took[len(took) // 2] if took else 0)
+        self._shard.read_ahead()
+        failures = {number: pool.last_failure for number, pool in self._pools.items() if not pool.opened}
+        return Ready(
+            {number: pool.idle for number, pool in self._pools.items()},
+            {number: failure.reason for number, failure in failures.items() if failure},
+        )
+
+    def _opens_more(self, ahead: int) -> bool:
+        """Opens connections to each target. False when it has `ahead`, or when waiting will bring no more: it refuses,
+        or closes them as fast as they are opened."""
+        for pool in self._pools.values():
+            pool.keep(ahead)
+        return any(
+            pool.idle < ahead and not pool.last_failure and pool.opened < 2 * ahead for pool in self._pools.values()
+        )
 
     # -- the point ----------------------------------------------------------------------------------------------------
 
@@ -95,25 +103,29 @@ class Loop:
         self._start = start_ns
         self._running = True
         self._spool.clock()
-        self._pool.spare = self._spares()
-        if self._plan is not None:
+        for pool in self._pools.values():
+            pool.spare = self._spares(pool)
+        if self._open_loop:
             self._arm()
         else:
             self._due_timer.set(start_ns)
             self._next_due = start_ns
-        while not self._over:
+        while not self._stopping and (self._busy or self._goes_on):
             self._turn()
         self._ended = now_ns()
         self._spool.clock()
         self._close()
+        pools = self._pools.values()
         return Finished(
             ended_ns=self._ended,
             reads=self._reads,
-            connections_opened=self._pool.opened,
-            connections_failed=self._pool.failed,
-            connections_closed_by_server=self._pool.closed_by_server,
+            connections_opened=sum(pool.opened for pool in pools),
+            connections_failed=sum(pool.failed for pool in pools),
+            connections_closed_by_server=sum(pool.closed_by_server for pool in pools),
             reused=self._reused,
             resent=len(self._resent),
+            retried=self._retries.requests,
+            retries=self._retries.attempts,
             cpu_ns=time.process_time_ns() - cpu,
             slowest_flush_ns=self._spool.slowest_flush_ns,
             longest_turn_ns=self._longest_turn,
@@ -129,23 +141,23 @@ class Loop:
         return self._stopping
 
     @property
-    def _over(self) -> bool:
-        if self._stopping:
+    def _goes_on(self) -> bool:
+        """Whether anything is to be sent, though nothing is in flight."""
+        if self._retries.waiting or (self._shard.more and not self._past_duration()):
             return True
-        none_left = self._next >= len(self._mine) or self._past_duration()
-        return none_left and not self._busy and not self._waiting and not self._again
+        return any(pool.waiting or pool.again for pool in self._pools.values())
 
     def _past_duration(self) -> bool:
         limit = self._point.duration_ns
-        return self._plan is None and limit is not None and now_ns() >= self._start + limit
+        return not self._open_loop and limit is not None and now_ns() >= self._start + limit
 
     def _turn(self) -> None:
         events = self._epoll.poll()
         began = now = now_ns()
         for fd, mask in events:
-            connection = self._pool.all.get(fd)
-            if connection is not None:
-                now = self._serve(connection, mask)
+            if (found := self._connections.get(fd)) is not None:
+                pool, connection = found
+                now = self._serve(pool, connection, mask)
             elif fd == self._due_timer.fd:
                 self._due_timer.clear()
                 if 0 < self._next_due - now <= LEAD_NS:
@@ -154,16 +166,19 @@ class Loop:
             elif fd == self._tick_timer.fd:
                 self._tick_timer.clear()
                 self._tick()
+            elif fd == self._retries.timer.fd:
+                self._retries.timer.clear()
+                self._send_retries()
             elif fd == self._control_fd:
                 self._on_control()
             if now >= self._next_due:  # between two reads too: a long batch of them must not hold up what is due
                 self._send_due()
         self._longest_turn = max(self._longest_turn, now_ns() - began)
 
-    def _serve(self, connection: Connection, mask: int) -> int:
+    def _serve(self, pool: Pool, connection: Connection, mask: int) -> int:
         if connection.opening:
-            if self._pool.advance(connection, mask):
-                self._use_connections()
+            if pool.advance(connection, mask):
+                self._use_connections(pool)
             return now_ns()
         try:
             if mask & select.EPOLLOUT and connection.flush():
@@ -172,52 +187,55 @@ class Loop:
                 now = connection.receive(self._spool)
                 self._reads += 1
                 if connection.complete:
-                    self._answered(connection, bool(mask & select.EPOLLRDHUP))
+                    self._answered(pool, connection, bool(mask & select.EPOLLRDHUP))
+                elif connection.unsent:  # what came wants an answer, or opened the way for what was held back
+                    self._epoll.modify(connection.fd, OUT)
                 return now
         except Lost as lost:
-            self._lost(connection, lost)
+            self._lost(pool, connection, lost)
         return now_ns()
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
     def _arm(self) -> None:
-        if self._plan is not None and self._next < len(self._mine):
-            self._next_due = self._start + self._plan[self._next]
+        if self._open_loop and self._shard.more:
+            self._next_due = self._start + self._shard.next_due_ns
             self._due_timer.set_early(self._next_due)
         else:
-            self._next_due = 1 << 62
+            self._next_due = _NEVER
 
     def _send_due(self) -> None:
-        plan = self._plan
-        if plan is None:
-            self._next_due = 1 << 62
+        if not self._open_loop:
+            self._next_due = _NEVER
             for _ in range(self._point.concurrency):
                 self._send_next()
             return
         passed = now_ns() - self._start
-        while self._next < len(plan) and plan[self._next] <= passed and not self._stopping:
+        shard = self._shard
+        while shard.more and shard.next_due_ns <= passed and not self._stopping:
             self._send_next()
         self._arm()
-        self._read_ahead()
+        shard.read_ahead()
 
     def _send_next(self) -> None:
-        if self._next >= len(self._mine) or self._past_duration():
+        if not self._shard.more or self._past_duration():
             return
-        index = self._mine[self._next]
-        message = self._ahead.popleft() if self._ahead else self._message(index)
-        self._next += 1
-        connection = self._pool.take() if not self._waiting else None
+        index, message = self._shard.take()
+        pool = self._pools[self._shard.target_of(index)]
+        connection = pool.take() if not pool.waiting else None
         if connection is None:
-            self._waiting.append(index)
-            self._most_waiting = max(self._most_waiting, len(self._waiting))
-            self._keep_connections()
+            self._wait(pool, index)
         else:
-            self._send(connection, index, message)
+            self._send(pool, connection, index, message)
 
-    def _send(self, connection: Connection, index: int, message: bytes, flag: int = 0) -> None:
+    def _wait(self, pool: Pool, index: int) -> None:
+        pool.waiting.append(index)
+        self._most_waiting = max(self._most_waiting, sum(len(each.waiting) for each in self._pools.values()))
+        self._keep_connections(pool)
+
+    def _send(self, pool: Pool, connection: Connection, index: int, message: bytes, flag: int = 0) -> None:
         reused = connection.used
         self._busy += 1
-        self._sent += not flag  # one that is sent again has been counted
         self._reused += reused
         failure: Lost | None = None
         try:
@@ -225,111 +243,116 @@ class Loop:
         except Lost as lost:
             failure = lost
         self._spool.note(Kind.SENT, index, connection.sent_at, flag | (Flag.REUSED_CONNECTION if reused else 0))
+        if not flag and not self._retries.has_sent(index):
+            self._sent += 1
+            if self._open_loop:
+                self._lateness.append(connection.sent_at - self._start - self._shard.due_ns(index))
         if failure:
-            self._lost(connection, failure)
+            self._lost(pool, connection, failure)
             return
-        if self._plan is not None:
-            self._lateness.append(connection.sent_at - self._start - self._plan[index // self._point.shards])
         if connection.unsent:
             self._epoll.modify(connection.fd, OUT)
-        self._keep_connections()
+        self._keep_connections(pool)
 
-    def _use_connections(self) -> None:
+    def _send_retries(self) -> None:
+        for index in self._retries.due(now_ns()):
+            pool = self._pools[self._shard.target_of(index)]
+            self._wait(pool, index)
+            self._use_connections(pool)
+
+    def _use_connections(self, pool: Pool) -> None:
         """Connections have become free: the requests that wait for one go."""
-        while self._again and (connection := self._pool.take(fresh=True)):
-            index = self._again.popleft()
-            self._send(connection, index, self._message(index), Flag.RESENT)
-        if self._again:
-            self._keep_connections()  # before those that wait take what could make room for a fresh one
-        while self._waiting and (connection := self._pool.take()):
-            index = self._waiting.popleft()
-            self._send(connection, index, self._message(index))
+        while pool.again and (connection := pool.take(fresh=True)):
+            index = pool.again.popleft()
+            self._send(pool, connection, index, self._shard.message(index), Flag.RESENT)
+        if pool.again:
+            self._keep_connections(pool)  # before those that wait take what could make room for a fresh one
+        self._drop_late(pool)
+        while pool.waiting and (connection := pool.take()):
+            index = pool.waiting.popleft()
+            self._send(pool, connection, index, self._shard.message(index))
 
-    def _keep_connections(self) -> None:
-        again = len(self._again)
-        spare = self._pool.spare if self._more_to_send else 0
-        self._pool.keep(len(self._waiting) + again + spare, fresh=again)
+    def _drop_late(self, pool: Pool) -> None:
+        """When the time of a closed loop is over, what has not been sent yet is not sent any more."""
+        if pool.waiting and self._past_duration():
+            begun = [index for index in pool.waiting if self._retries.has(index)]
+            pool.waiting.clear()
+            pool.waiting.extend(begun)
 
-    @property
-    def _more_to_send(self) -> bool:
-        return self._next < len(self._mine)
+    def _keep_connections(self, pool: Pool) -> None:
+        pool.keep(pool.spare if self._shard.more else 0)
 
-    def _spares(self) -> int:
+    def _spares(self, pool: Pool) -> int:
         """In an open loop: one, and what falls due while a connection is being opened. A closed loop has its own."""
-        if self._plan is None or not self._plan or not self._plan[-1]:
-            return 0
-        took = sorted(self._pool.connect_ns)
-        rate_per_ns = len(self._plan) / self._plan[-1]
-        return 1 + int(SPARE_SAFETY * rate_per_ns * (took[len(took) // 2] if took else 0))
-
-    def _read_ahead(self) -> None:
-        while len(self._ahead) < 4 and self._next + len(self._ahead) < len(self._mine):
-            self._ahead.append(self._message(self._mine[self._next + len(self._ahead)]))
-
-    def _message(self, index: int) -> bytes:
-        begin, end = self._bounds[index], self._bounds[index + 1]
-        body = os.pread(self._bodies, end - begin, begin)
-        length = f"content-length: {len(body)}\r\nx-request-id: {self._point.request_id}{index}\r\n\r\n"
-        return self._point.target.head + length.encode("ascii") + body
+        rate_per_ns = self._shard.rate_per_ns / len(self._pools)
+        return 1 + int(SPARE_SAFETY * rate_per_ns * pool.median_connect_ns) if rate_per_ns else 0
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _answered(self, connection: Connection, hung_up: bool) -> None:
-        self._end(connection.request, End.COMPLETE)
+    def _answered(self, pool: Pool, connection: Connection, hung_up: bool) -> None:
+        index, refusal = connection.request, connection.refusal
         self._busy -= 1
         if connection.release() and not hung_up:
-            self._pool.give_back(connection)
+            pool.give_back(connection)
         else:
-            self._pool.drop(connection)
-        self._after_end()
+            pool.drop(connection)
+        if refusal is None or not self._put_off(index, refusal.after_s):
+            self._end(index, End.COMPLETE)
+        self._freed(pool)
 
-    def _after_end(self) -> None:
-        if self._plan is None and self._running:
-            self._send_next()
-            self._read_ahead()
-        if self._waiting or self._again:
-            self._use_connections()
-        self._keep_connections()
+    def _freed(self, pool: Pool) -> None:
+        if pool.waiting or pool.again:
+            self._use_connections(pool)
+        self._keep_connections(pool)
 
-    def _lost(self, connection: Connection, lost: Lost) -> None:
-        index = connection.request
-        self._pool.drop(connection)
+    def _lost(self, pool: Pool, connection: Connection, lost: Lost) -> None:
+        index, refusal = connection.request, connection.refusal
+        pool.drop(connection)
         if index == IDLE:
-            self._pool.closed_while_idle(connection)
-            self._keep_connections()
+            pool.closed_while_idle(connection)
+            self._keep_connections(pool)
             return
         self._busy -= 1
-        dead_when_picked = connection.used and not connection.answered
-        if dead_when_picked and index not in self._resent and lost.end in (End.CLOSED, End.BROKEN):
+        unanswered = lost.end in (End.CLOSED, End.BROKEN) and (not connection.answered or refusal is not None)
+        if unanswered and connection.used and not connection.answered and index not in self._resent:
             # RFC 9112, 9.3.1: the server may close an idle connection at any time; it never saw this request.
             self._resent.add(index)
-            self._again.append(index)
-            self._use_connections()
-            self._keep_connections()
-            return
-        self._end(index, lost.end, lost.errno)
-        self._after_end()
+            pool.again.append(index)
+        elif not (unanswered and self._put_off(index, refusal.after_s if refusal else None)):
+            self._end(index, lost.end, lost.errno)
+        self._freed(pool)
 
-    def _connect_failed(self, lost: Lost) -> None:
+    def _connect_failed(self, pool: Pool, lost: Lost) -> None:
         """Those that wait for a connection fail with it: the server refuses now. Where this machine is out of sockets,
         they wait for one to come free, and are late."""
         if lost.errno in OUT_OF_SOCKETS or not self._running:
             return
-        failed = [*self._again, *self._waiting]
-        self._again.clear()
-        self._waiting.clear()
-        for index in failed:
-            self._end(index, lost.end, lost.errno)
-        if self._plan is None:
-            for _ in failed:
-                self._send_next()
+        failed = [(index, True) for index in pool.again] + [(index, False) for index in pool.waiting]
+        pool.again.clear()
+        pool.waiting.clear()
+        for index, sent in failed:
+            if not self._put_off(index, sent=sent):
+                self._end(index, lost.end, lost.errno)
+
+    def _put_off(self, index: int, asked_s: int | None = None, sent: bool = True) -> bool:
+        """An attempt has failed. True where there will be another."""
+        now = now_ns()
+        attempt = self._retries.put_off(index, now, asked_s, sent)
+        if attempt:
+            self._spool.note(Kind.RETRY, index, now, min(attempt, 255))
+        return attempt > 0
 
     def _end(self, index: int, end: End, number: int = 0) -> None:
+        """The request is over. In a closed loop the next takes its place."""
         self._spool.note(Kind.END, index, now_ns(), end, number)
+        self._retries.over(index)
         if end == End.COMPLETE:
             self._completed += 1
         else:
             self._failed += 1
+        if not self._open_loop and self._running:
+            self._send_next()
+            self._shard.read_ahead()
 
     def _tick(self) -> None:
         now = now_ns()
@@ -339,36 +362,34 @@ class Loop:
         if self._ticks % self._timeout_every == 0:
             self._drop_slow(now)
         if self._running:
-            self._keep_connections()
+            for pool in self._pools.values():
+                self._drop_late(pool)
+                self._keep_connections(pool)
             if self._ticks % BEAT_TICKS == 0:
                 self._beat(Beat(self._sent, self._completed, self._failed, self._reads, self._lateness))
                 self._lateness = []
 
     def _drop_slow(self, now: int) -> None:
-        self._pool.drop_slow_handshakes(now)
-        for connection in list(self._pool.all.values()):
+        for pool in self._pools.values():
+            pool.drop_slow_handshakes(now)
+        for pool, connection in list(self._connections.values()):
             if connection.request != IDLE and now - connection.sent_at > self._point.timeout_ns:
                 index = connection.request
-                self._pool.drop(connection)
+                pool.drop(connection)
                 self._busy -= 1
                 self._end(index, End.TIMEOUT)
-                self._after_end()
+                self._freed(pool)
 
     def _close(self) -> None:
-        for connection in self._pool.all.values():
-            if connection.request != IDLE:
-                self._spool.note(Kind.END, connection.request, self._ended, End.STOPPED)
-        for index in self._again:
+        left = {connection.request for _, connection in self._connections.values()} - {IDLE}
+        left.update(self._retries.all, *(pool.again for pool in self._pools.values()))
+        for index in sorted(left):
             self._spool.note(Kind.END, index, self._ended, End.STOPPED)
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
         self._spool.close()
+        self._shard.close()
+        self._retries.close()
         self._due_timer.close()
         self._tick_timer.close()
         self._epoll.close()
-        os.close(self._bodies)
-
-
-def _read_ints(path: str) -> "array[int]":
-    numbers = array("q")
-    numbers.frombytes(Path(path).read_bytes())
-    return numbers

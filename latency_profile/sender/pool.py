@@ -1,13 +1,12 @@
-"""Connections: opened before they are needed, reused, and replaced when the server has closed them."""
+"""Connections to one target: opened before they are needed, reused, and replaced when the server has closed them."""
 
 import errno
 import select
+from collections import deque
 from collections.abc import Callable
-from ssl import SSLContext
 
 from latency_profile.sender.clock import now_ns
-from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost, TlsConnection, tls_context
-from latency_profile.sender.job import Target
+from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost
 from latency_profile.sender.spool import End
 
 MOST_OPENING = 64  # handshakes at a time: more could overflow the server's accept queue, and a lost SYN costs a second
@@ -19,20 +18,28 @@ OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, err
 class Pool:
     """Idle connections are taken last in, first out: the warmest is the least likely to have been closed meanwhile."""
 
-    def __init__(self, target: Target, epoll: select.epoll, limit: int) -> None:
-        self._target = target
-        self._context: SSLContext | None = tls_context(target.tls) if target.tls else None
+    def __init__(self, connect: Callable[[], Connection], epoll: select.epoll, limit: int, by_fd: "ByFd") -> None:
+        """limit: most connections at a time, 0 for none. by_fd: where it enters those that it has open."""
+        self._connect = connect
         self._epoll = epoll
         self._limit = limit
+        self._by_fd = by_fd
         self._idle: list[Connection] = []
         self._opening = 0
         self._pause_until = 0
         self.all: dict[int, Connection] = {}
-        self.spare = 1  # how many idle ones there should be
+        self.waiting: deque[int] = deque()  # requests that are due, and without a connection
+        self.again: deque[int] = deque()  # found a dead pooled connection: go on a fresh one, once
+        self.spare = 1  # how many idle ones there should be while there is more to send
         self.opened = self.failed = self.closed_by_server = 0
         self.connect_ns: list[int] = []  # of the first few: how long a handshake takes
         self.last_failure: Lost | None = None
-        self.on_failed: Callable[[Lost], None] = lambda _: None
+        self.on_failed: Callable[[Pool, Lost], None] = lambda _pool, _lost: None
+
+    @property
+    def median_connect_ns(self) -> int:
+        """0 where none was opened."""
+        return sorted(self.connect_ns)[len(self.connect_ns) // 2] if self.connect_ns else 0
 
     def take(self, fresh: bool = False) -> Connection | None:
         """An idle connection; with `fresh`, one that has never carried a request."""
@@ -50,11 +57,14 @@ class Pool:
     def idle(self) -> int:
         return len(self._idle)
 
-    def keep(self, wanted: int, fresh: int = 0) -> None:
-        """Opens connections until idle and opening ones make `wanted`, and those of them that are new make `fresh`.
+    def keep(self, spare: int) -> None:
+        """Opens connections until there are, idle and opening ones together, one for each request that waits and
+        `spare` more, and a new one for each that is sent again.
 
         At the limit none is opened, but that an idle one which has been used makes room for a fresh one.
         """
+        fresh = len(self.again)
+        wanted = len(self.waiting) + fresh + spare
         while self._opening < MOST_OPENING:
             lacks_fresh = fresh > self._opening and fresh > self._opening + self._unused
             if not lacks_fresh and len(self._idle) + self._opening >= wanted:
@@ -87,12 +97,9 @@ class Pool:
         return bool(self._limit) and len(self.all) >= self._limit
 
     def _open(self) -> None:
-        tls = self._target.tls
-        if tls and self._context:
-            connection: Connection = TlsConnection(self._target, self._context, tls)
-        else:
-            connection = Connection(self._target)
+        connection = self._connect()
         self.all[connection.fd] = connection
+        self._by_fd[connection.fd] = self, connection
         self._opening += 1
         self._epoll.register(connection.fd, OUT)
 
@@ -118,7 +125,7 @@ class Pool:
         self.failed += 1
         self.last_failure = lost
         self._pause_until = now_ns() + PAUSE_AFTER_FAILURE_NS
-        self.on_failed(lost)
+        self.on_failed(self, lost)
 
     def closed_while_idle(self, connection: Connection) -> None:
         """Takes note of it. A server that closes new connections at once would be asked for another without an end."""
@@ -129,7 +136,7 @@ class Pool:
 
     def drop(self, connection: Connection) -> None:
         """Closes a connection, whatever it was doing."""
-        del self.all[connection.fd]
+        del self.all[connection.fd], self._by_fd[connection.fd]
         if connection.opening:
             self._opening -= 1
         elif connection.request == IDLE and connection in self._idle:
@@ -144,6 +151,10 @@ class Pool:
 
     def close(self) -> None:
         for connection in self.all.values():
+            del self._by_fd[connection.fd]
             connection.close()
         self.all.clear()
         self._idle.clear()
+
+
+ByFd = dict[int, tuple[Pool, Connection]]

@@ -25,6 +25,7 @@ class Kind(enum.IntEnum):
     SENT = 2  # a: just before the first send(); info: records.Flag bits
     END = 3  # a: when; info: End
     CLOCK = 4  # a: realtime, b: monotonic, of one moment
+    RETRY = 5  # a: when an attempt failed after which there will be another, info: its number; its reads are void
 
 
 class End(enum.IntEnum):
@@ -39,6 +40,7 @@ class End(enum.IntEnum):
     CONNECT_TIMEOUT = 6
     TLS_FAILED = 7
     STOPPED = 8  # still in flight when the point was cut short
+    TOO_LONG = 9  # the answer grew beyond what the client will hold
 
 
 class Entry(NamedTuple):
