@@ -82,6 +82,8 @@ port PORT
 url URL
 models MODELS
 request-timeout REQUEST_TIMEOUT
+retries RETRIES
+wait-for-server WAIT_FOR_SERVER
 tcp-conn-limit TCP_CONN_LIMIT
 api-key-file API_KEY_FILE
 ca-file CA_FILE

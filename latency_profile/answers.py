@@ -7,18 +7,24 @@ import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import httptools
-
 from backends.base import BadAnswer, Door, Piece
-from backends.framing import sse_events
-from latency_profile.outcome import Flag, Status, TokenSource
+from backends.framing import ends_inside, json_objects, sse_events
+from latency_profile.answer_tokens import NONE, Tokens, count
+from latency_profile.http2_answer import Code, Http2Answer
+from latency_profile.http_answer import HttpAnswer
+from latency_profile.outcome import Flag, Status
 from latency_profile.sender.spool import End, Entry
 
-NONE = -1
 _LONGEST_MESSAGE = 4000  # characters of a server's error message; cut to a readable length when it is without secrets
-LATE_READ_NS = 1_000_000  # a read later than this may hold segments that came apart; it has the stamp of the last
+# Bytes: of a thousand tokens in one event, with all that any server says of them, there are a few hundred thousand.
+LONGEST_EVENT = 1 << 24
+_GRPC_FAILURES: dict[int, Status] = {
+    Code.UNAVAILABLE: Status.HTTP_UNAVAILABLE,
+    Code.RESOURCE_EXHAUSTED: Status.HTTP_TOO_MANY_REQUESTS,
+    Code.UNAUTHENTICATED: Status.HTTP_UNAUTHORIZED,
+    Code.PERMISSION_DENIED: Status.HTTP_UNAUTHORIZED,
+}
 _TIMED_OUT = frozenset({errno.ETIMEDOUT})
-_BLANK_LINES = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class Row(NamedTuple):
@@ -26,69 +32,22 @@ class Row(NamedTuple):
 
     status: Status
     http_status: int = 0
-    first_token_ns: int = NONE
-    last_token_ns: int = NONE
     end_ns: int = NONE
-    server_input_tokens: int = NONE
-    output_tokens: int = NONE
-    event_output_tokens: int = NONE
-    token_source: TokenSource = TokenSource.NONE
     flags: Flag = Flag(0)
     read_delay_ns: int = NONE
     answer_bytes: int = 0
-    merged_events: int = 0  # that lie behind another in a late read: the other took its time from this one's segment
-    events: Sequence[tuple[int, int]] = ()  # (time, tokens) of each event that carried a token
-    text: str | None = None  # of an answer whose tokens nobody counted
+    tokens: Tokens = Tokens()
     message: str | None = None  # what went wrong, in the server's words
 
 
-class _Http:
-    """The HTTP message in the reads: status, headers, body, and up to where the body had come with each read."""
+def read_answer(reads: Sequence[Entry], end: Entry, door: Door, request: bytes = b"") -> Row:
+    """The row of one answer from its reads, in order, and the entry that ended it.
 
-    def __init__(self) -> None:
-        self.parser = httptools.HttpResponseParser(self)
-        self.headers: dict[bytes, bytes] = {}
-        self.pieces: list[bytes] = []
-        self.length = 0
-        self.bounds: list[int] = []  # length of the body after each read
-        self.status = 0
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-
-    def on_body(self, data: bytes) -> None:
-        self.pieces.append(data)
-        self.length += len(data)
-
-    def on_message_complete(self) -> None:
-        if 100 <= self.status < 200:  # the answer is still to come
-            self.headers.clear()
-            self.status = 0
-        else:
-            self.complete = True
-
-    @property
-    def ends_with_connection(self) -> bool:
-        """RFC 9112, 6.3: without a length and not chunked, the body ends when the server closes."""
-        return b"content-length" not in self.headers and b"chunked" not in self.headers.get(b"transfer-encoding", b"")
-
-
-def read_answer(reads: Sequence[Entry], end: Entry, door: Door, streaming: bool) -> Row:
-    """The row of one answer from its reads, in order, and the entry that ended it."""
-    http = _Http()
-    readable = True
-    for read in reads:
-        try:
-            if readable:
-                http.parser.feed_data(read.data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            readable = False
-        http.bounds.append(http.length)
-    row = _outcome(reads, end, http, door, streaming)
+    request: the body that was sent; only a door that `echoes` looks at it.
+    """
+    http = Http2Answer() if door.framing == "grpc" else HttpAnswer()
+    http.feed(read.data for read in reads)
+    row = _outcome(reads, end, http, door, request)
     delays = [read.delay_ns for read in reads]
     kernel = bool(delays) and min(delays) >= 0
     return row._replace(
@@ -100,42 +59,115 @@ def read_answer(reads: Sequence[Entry], end: Entry, door: Door, streaming: bool)
     )
 
 
-def _outcome(reads: Sequence[Entry], end: Entry, http: _Http, door: Door, streaming: bool) -> Row:
+def _outcome(reads: Sequence[Entry], end: Entry, http: HttpAnswer | Http2Answer, door: Door, request: bytes) -> Row:
     broken = _broken(end, bool(reads), http)
-    if broken is not None and not http.status:
-        return Row(broken, message=_errno_text(end))
-    body = b"".join(http.pieces)
-    if http.status != 200 and http.status:
-        return Row(
-            broken if broken == Status.TIMEOUT else _http_error(http.status), message=_message(http.status, body)
-        )
-    content_type = http.headers.get(b"content-type", b"").lower()
-    framed = b"text/event-stream" in content_type
-    if streaming and not framed and broken is None and b"json" not in content_type:
-        return Row(Status.CONTENT_TYPE, message=f"content type {content_type.decode('latin-1')!r} is no event stream")
-    try:
-        cut = sse_events(body) if framed else [(len(body), body)]
-        if framed and broken is not None and cut and cut[-1][0] == len(body) and not body.endswith(_BLANK_LINES):
-            cut.pop()  # the answer broke off in the middle of this event
-        events = [(at, door.read(payload)) for at, payload in cut]
-    except BadAnswer as error:
-        return Row(broken or Status.CONTENT_TYPE, message=str(error)[:_LONGEST_MESSAGE])
-    row = _tokens(events, reads, http.bounds, framed)
-    failure = next((piece.error for _, piece in events if piece.error is not None), None)
+    if not http.status:
+        return Row(broken or Status.NOT_HTTP, message=http.problem or _errno_text(end))
+    if broken in (Status.STALLED, Status.TOO_LONG) and http.status != 200:
+        return Row(broken)
+    if http.status != 200:
+        return Row(_http_error(http.status), message=_message(http))
+    if http.too_long:
+        return Row(Status.TOO_LONG)
+    if http.problem is not None:
+        return Row(Status.CONTENT_TYPE, message=http.problem)
+    if http.cut_off and broken is None:
+        broken = Status.TRUNCATED
+    if isinstance(http, Http2Answer) and http.failure is not None and not http.messages:
+        return Row(_grpc_failure(http), message=http.failure[:_LONGEST_MESSAGE])
+    body = http.body
+    if not body.strip() and broken is None:
+        return Row(Status.EMPTY)
+    framing, stranger = _framing(http, door)
+    cut = http.messages if isinstance(http, Http2Answer) else _cut(framing, body)
+    if max((len(payload) for _, payload in cut), default=0) > LONGEST_EVENT:
+        return Row(Status.TOO_LONG, message=f"one event of more than {LONGEST_EVENT >> 20} MiB")
+    pieces: list[Piece] = []
+    for number, (_, payload) in enumerate(cut):
+        try:
+            pieces.append(door.read(payload))
+        except BadAnswer as error:
+            if broken is not None and number == len(cut) - 1:
+                break  # the answer broke off in the middle of this event
+            if isinstance(http, Http2Answer):
+                return Row(broken or Status.MALFORMED, message=str(error)[:_LONGEST_MESSAGE])
+            stranger = stranger or _other_type(http)
+            if end.info == End.CLOSED and stranger is None and ends_inside(body, events=framing == "sse"):
+                broken = Status.TRUNCATED  # a body that ends with its connection, and the connection ended too early
+                break
+            return Row(broken or _unreadable(payload, stranger), message=stranger or str(error)[:_LONGEST_MESSAGE])
+    failure = next((piece.error for piece in pieces if piece.error is not None), None)
+    if stranger is not None and failure is None:
+        return Row(broken or Status.CONTENT_TYPE, message=stranger)
+    ends = [offset for offset, _ in cut[: len(pieces)]] if framing != "object" else None
+    tokens = count(pieces, door.read_head(http.headers), reads, http.bounds, ends)
+    if tokens.text is not None and door.echoes:
+        tokens = tokens._replace(text=door.own_text(request, tokens.text))
+    if isinstance(http, Http2Answer) and http.failure is not None:
+        return Row(_grpc_failure(http), tokens=tokens, message=http.failure[:_LONGEST_MESSAGE])
+    return _judged(Row(Status.OK, tokens=tokens), pieces, failure, broken, end, door, framing)
+
+
+def _judged(
+    row: Row, pieces: Sequence[Piece], failure: str | None, broken: Status | None, end: Entry, door: Door, framing: str
+) -> Row:
     if failure is not None:
-        return row._replace(status=Status.ERROR_EVENT, message=failure[:_LONGEST_MESSAGE])
+        kind = Status.ERROR_BODY if framing == "object" else Status.ERROR_EVENT
+        return row._replace(status=kind, message=failure[:_LONGEST_MESSAGE])
     if broken is not None:
         return row._replace(status=broken, message=_errno_text(end))
-    if streaming and not framed:
-        return row._replace(status=Status.CONTENT_TYPE, message="a stream was asked for, and one object came")
-    if not any(piece.last or piece.finish for _, piece in events):
+    if door.marks_end and not any(piece.last or piece.finish for piece in pieces):
         return row._replace(status=Status.TRUNCATED, message="no finish reason and no end mark")
-    if row.output_tokens == 0 or (row.text is not None and not row.text):
+    if row.tokens.output_tokens == 0 or (row.tokens.text is not None and not row.tokens.text):
         return row._replace(status=Status.EMPTY)
     return row
 
 
-def _broken(end: Entry, answered: bool, http: _Http) -> Status | None:
+def _framing(http: HttpAnswer | Http2Answer, door: Door) -> tuple[str, str | None]:
+    """How the body is to be cut, and, where that is not what was asked for, what came instead, in words."""
+    content_type = http.headers.get(b"content-type", b"").lower()
+    stream = b"text/event-stream" in content_type
+    json = b"json" in content_type
+    match door.framing:
+        case "sse" if stream:
+            return "sse", None
+        case "sse" if json:
+            return "object", "a stream was asked for, and one object came"
+        case "sse":
+            return "object", f"content type {content_type.decode('latin-1')!r} is no event stream"
+        case "object" if stream:
+            return "sse", "one object was asked for, and a stream came"
+    return door.framing, None
+
+
+def _other_type(http: HttpAnswer | Http2Answer) -> str | None:
+    """Servers name a type for their JSON that is none; it is looked at only where the body is no JSON either."""
+    content_type = http.headers.get(b"content-type", b"").lower()
+    if not content_type or b"json" in content_type or b"event-stream" in content_type:
+        return None
+    return f"content type {content_type.decode('latin-1')!r} is no JSON"
+
+
+def _cut(framing: str, body: bytes) -> list[tuple[int, bytes]]:
+    match framing:
+        case "sse":
+            return sse_events(body)
+        case "objects":
+            return json_objects(body)
+    return [(len(body), body)]
+
+
+def _unreadable(payload: bytes, stranger: str | None) -> Status:
+    if stranger is not None:
+        return Status.CONTENT_TYPE
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return Status.NOT_UTF8
+    return Status.MALFORMED
+
+
+def _broken(end: Entry, answered: bool, http: HttpAnswer | Http2Answer) -> Status | None:
     """What the end of the connection says of the answer; None where the message is whole."""
     match end.info:
         case End.COMPLETE:
@@ -147,7 +179,7 @@ def _broken(end: Entry, answered: bool, http: _Http) -> Status | None:
         case End.BROKEN:
             return Status.TIMEOUT if end.errno in _TIMED_OUT else Status.RESET
         case End.TIMEOUT:
-            return Status.TIMEOUT
+            return Status.STALLED if http.status else Status.TIMEOUT
         case End.NOT_HTTP:
             return Status.NOT_HTTP
         case End.CONNECT_FAILED:
@@ -158,12 +190,30 @@ def _broken(end: Entry, answered: bool, http: _Http) -> Status | None:
             return Status.TLS_FAILED
         case End.STOPPED:
             return Status.CANCELLED
+        case End.TOO_LONG:
+            return Status.TOO_LONG
     return Status.UNKNOWN
 
 
+def _grpc_failure(http: Http2Answer) -> Status:
+    """What a call's own failure is called in HTTP (grpc/grpc, doc/http-grpc-status-mapping.md), if no answer began."""
+    if http.reset is not None:
+        return Status.RESET
+    if http.grpc_status is None:
+        return Status.TRUNCATED
+    return Status.ERROR_EVENT if http.messages else _GRPC_FAILURES.get(http.grpc_status, Status.ERROR_EVENT)
+
+
 def _http_error(status: int) -> Status:
-    if status == 429:
-        return Status.HTTP_TOO_MANY_REQUESTS
+    match status:
+        case 401 | 403 | 407:
+            return Status.HTTP_UNAUTHORIZED
+        case 429:
+            return Status.HTTP_TOO_MANY_REQUESTS
+        case 503:
+            return Status.HTTP_UNAVAILABLE
+        case 502 | 504:
+            return Status.HTTP_GATEWAY
     if 300 <= status < 400:
         return Status.HTTP_REDIRECT
     if 400 <= status < 500:
@@ -173,69 +223,9 @@ def _http_error(status: int) -> Status:
     return Status.CONTENT_TYPE  # a 2xx that is not 200: not in any of these protocols
 
 
-def _tokens(events: Sequence[tuple[int, Piece]], reads: Sequence[Entry], bounds: Sequence[int], streamed: bool) -> Row:
-    """Tokens of the answer and of each event, by the ladder: usage, ids, text."""
-    pieces = [piece for _, piece in events]
-    total, prompt, ids = None, NONE, 0
-    for piece in pieces:
-        ids += piece.token_ids
-        if piece.total_output is not None:
-            total = piece.total_output
-        if piece.input_tokens is not None:
-            prompt = piece.input_tokens
-    timed: list[tuple[int, int]] = []
-    merged = 0
-    if streamed:
-        read, before = 0, -1
-        for (end, _), tokens in zip(events, _event_counts(pieces, ids), strict=True):
-            if tokens:
-                while bounds[read] < end:
-                    read += 1
-                timed.append((reads[read].at_ns, tokens))
-                merged += read == before and reads[read].delay_ns > LATE_READ_NS
-                before = read
-    if total is not None:
-        output, source = total, TokenSource.USAGE
-    elif ids:
-        output, source = ids, TokenSource.TOKEN_IDS
-    else:
-        output, source = NONE, TokenSource.NONE
-    return Row(
-        Status.OK,
-        first_token_ns=timed[0][0] if timed else NONE,
-        last_token_ns=timed[-1][0] if timed else NONE,
-        server_input_tokens=prompt,
-        output_tokens=output,
-        event_output_tokens=ids or NONE,
-        token_source=source,
-        events=timed,
-        merged_events=merged,
-        text="".join(piece.text for piece in pieces) if output == NONE else None,
-    )
-
-
-def _event_counts(pieces: Sequence[Piece], ids: int) -> list[int]:
-    """How many tokens each event carried.
-
-    By its ids; else by the growth of a usage that comes with every event; else one for an event with text. An event
-    with empty text counts only when ids or usage say so; usage that comes once, at the end, says nothing of one event.
-    """
-    if ids:
-        return [piece.token_ids for piece in pieces]
-    told = sum(piece.choice for piece in pieces)
-    if sum(piece.choice and piece.total_output is not None for piece in pieces) > told // 2:
-        counts, before = [], 0
-        for piece in pieces:
-            now = piece.total_output if piece.choice and piece.total_output is not None else before
-            counts.append(max(now - before, 0))
-            before = max(now, before)
-        return counts
-    return [1 if piece.text else 0 for piece in pieces]
-
-
-def _message(status: int, body: bytes) -> str:
-    text = " ".join(body.decode("utf-8", "replace").split())
-    return f"HTTP {status}: {text[:_LONGEST_MESSAGE]}"
+def _message(http: HttpAnswer | Http2Answer) -> str:
+    text = " ".join(http.body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace").split())
+    return f"HTTP {http.status}: {text[:_LONGEST_MESSAGE]}"
 
 
 def _errno_text(end: Entry) -> str | None:

@@ -86,6 +86,15 @@ def _reanalyze(arguments: Sequence[str]) -> int:
     return reanalyze(records, Path(arguments[1]) if len(arguments) > 1 else records.parent)
 
 
+def _backends(arguments: Sequence[str]) -> int:
+    if arguments:
+        raise UsageError(f"usage: {PROGRAM} backends")
+    from latency_profile.report.backends import backends_table
+
+    print(backends_table(), end="")
+    return Exit.DONE
+
+
 def _simulate(arguments: Sequence[str]) -> int:
     from latency_profile.simulator.__main__ import main as simulate
 
@@ -101,6 +110,7 @@ def _demo(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "profile": (_profile, "profile a running model server (the flags of benchmark_serving.py)"),
     "demo": (_demo, "profile the embedded model server at five request rates"),
+    "backends": (_backends, "list the model servers, their endpoints, and what each can do"),
     "reanalyze": (_reanalyze, "make a point's results again from its records"),
     "simulate": (_simulate, "run the embedded model server"),
 }

@@ -2,9 +2,10 @@
 
 from typing import TextIO
 
-from backends.base import Door
+from backends.base import Chosen
 from latency_profile.points import PlannedPoint
 from latency_profile.report.progress import clock_text
+from latency_profile.sender.job import joined
 from latency_profile.server import Server
 from latency_profile.settings import Settings
 from latency_profile.workload import Workload
@@ -13,7 +14,7 @@ SHOWN_BODY = 2000  # bytes of the first request's body
 
 
 def describe(
-    settings: Settings, door: Door, points: list[PlannedPoint], workload: Workload, server: Server, out: TextIO
+    settings: Settings, chosen: Chosen, points: list[PlannedPoint], workload: Workload, server: Server, out: TextIO
 ) -> None:
     """Prints it. Opens no connection; values of headers that may be secret are not shown."""
     total = 0.0
@@ -33,11 +34,15 @@ def describe(
     for notice in workload.notices:
         out.write(f"{notice}\n")
     request = next(iter(workload.requests(0, 1)))
-    body = door.body(request)
+    body = chosen.door.body(request)
+    path = joined(server.prefix, chosen.path_for(request.model))
     out.write(
         f"the first request, {request.input_length} tokens in and {request.output_length} out, to {server.url}:\n\n"
     )
-    head = [f"POST {server.prefix}{door.path} HTTP/1.1", f"host: {server.authority}", "content-type: application/json"]
+    if chosen.door.framing == "grpc":
+        out.write(f"{path}: a message of {len(body)} bytes\n")
+        return
+    head = [f"POST {path} HTTP/1.1", f"host: {server.authority}", "content-type: application/json"]
     head += [f"{name}: (not shown)" for name, _ in server.headers]
     head += [f"content-length: {len(body)}", ""]
     text = body.decode("utf-8")

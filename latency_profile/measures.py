@@ -95,6 +95,26 @@ def time_to_first_token(records: Records, rows: Rows, origin: str) -> Sample:
     return _until(records, rows, origin, "first_token_ns", answered)
 
 
+def time_to_first_visible(records: Records, rows: Rows, origin: str) -> Sample:
+    """TTFT of the visible answer from `origin`: what came before it were hidden tokens, reasoning or tool calls.
+
+    An answer of hidden tokens only has none. One that was cut short among its hidden tokens is unfinished.
+    """
+    answered = np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_visible_ns"] >= 0)
+    return _until(records, rows, origin, "first_visible_ns", answered)
+
+
+def hidden_first(records: Records, rows: Rows) -> Rows:
+    """Answers, whole or cut short, whose first token was hidden."""
+    answered = np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_token_ns"] >= 0)
+    return np.asarray(rows & answered & (records["first_visible_ns"] != records["first_token_ns"]))
+
+
+def hidden_only(records: Records, rows: Rows) -> Rows:
+    """Streamed answers of succeeded requests that had tokens, and not one of them visible."""
+    return np.asarray(hidden_first(records, succeeded(records, rows)) & (records["first_visible_ns"] == NONE))
+
+
 def _until(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Sample:
     waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & ~finished
     chosen = _in_order(records, rows & (finished | waiting) & (records[origin] >= 0))
@@ -123,6 +143,28 @@ def time_per_token(records: Records, rows: Rows) -> Sample:
     chosen = _in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
     tokens = records["input_tokens"][chosen].astype(np.int64) + records["output_tokens"][chosen]
     return Sample((records["end_ns"][chosen] - records["sent_ns"][chosen]) / tokens)
+
+
+def server_time(records: Records, rows: Rows, column: str) -> Sample:
+    """What the server says of succeeded requests in one of the columns server_*_ns, where it says anything."""
+    chosen = _in_order(records, succeeded(records, rows) & (records[column] >= 0))
+    return Sample(records[column][chosen])
+
+
+def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
+    """Service E2E - the server's total. Of requests of one attempt: the server speaks of the last one only."""
+    known = succeeded(records, rows) & (records["retries"] == 0) & (records["server_total_ns"] >= 0)
+    chosen = _in_order(records, known)
+    ours = records["end_ns"][chosen] - records["sent_ns"][chosen]
+    return Sample(ours - records["server_total_ns"][chosen])
+
+
+def unexplained_first_token(records: Records, rows: Rows) -> Sample:
+    """Service TTFT - the server's prefill - its queue where it tells that. Of requests of one attempt."""
+    known = succeeded(records, rows) & (records["retries"] == 0) & (records["server_prefill_ns"] >= 0)
+    chosen = _in_order(records, known & (records["first_token_ns"] >= 0))
+    ours = records["first_token_ns"][chosen] - records["sent_ns"][chosen]
+    return Sample(ours - records["server_prefill_ns"][chosen] - np.maximum(records["server_queue_ns"][chosen], 0))
 
 
 def _blocks(records: Records) -> Iterator[tuple[int, int]]:
@@ -242,6 +284,8 @@ class Counts:
     succeeded: int
     failed: int
     resent: int
+    retried: int  # requests of more than one attempt
+    retries: int  # attempts after the first ones
     unfinished: int
     not_sent: int
 
@@ -259,6 +303,8 @@ def counts(records: Records, rows: Rows) -> Counts:
         succeeded=good,
         failed=planned - not_sent - unfinished - good,
         resent=int(((records["flags"][rows] & Flag.RESENT) != 0).sum()),
+        retried=int((records["retries"][rows] > 0).sum()),
+        retries=int(records["retries"][rows].sum()),
         unfinished=unfinished,
         not_sent=not_sent,
     )

@@ -21,14 +21,16 @@ def merge(
     due_ns: NDArray[np.int64] | None,
     ended_ns: int,
     asked: dict[str, NDArray[Any]],
+    urls: int = 1,
     count_tokens: Callable[[list[str]], list[int]],
 ) -> Records:
     """The records of one point.
 
     shards: prefixes of the files that each process wrote (sender.collect). due_ns: the plan, None in a closed loop.
     ended_ns: from the point's start to its end. asked: columns `model`, `input_tokens`, `wanted_tokens` by index of the
-    request. Of a point that was cut short, requests that were due before its end and never sent are rows with NOT_SENT;
-    those that were not due yet are no rows. Answers that nobody counted are counted by `count_tokens`.
+    request. urls: to how many servers requests went in turn. Of a point that was cut short, requests that were due
+    before its end and never sent are rows with NOT_SENT; those that were not due yet are no rows. Answers that nobody
+    counted are counted by `count_tokens`.
     """
     parts = [{name: _read(prefix, name, code) for name, code in collect.COLUMNS.items()} for prefix in shards]
     shard_of = np.concatenate([np.full(len(part["index"]), number) for number, part in enumerate(parts)])
@@ -46,6 +48,7 @@ def merge(
     columns = {name: column[final] for name, column in columns.items()}
     rows = columns["index"]
     columns["worker"] = (rows % len(shards)).astype(np.uint16)
+    columns["url"] = (rows % urls).astype(np.uint16)
     columns["due_ns"] = np.full(len(rows), NONE, dtype=np.int64) if due_ns is None else due_ns[rows]
     for name, column in asked.items():
         columns[name] = column[rows].astype(REQUEST_COLUMNS[name])
@@ -75,7 +78,7 @@ def _absent(column: str) -> int:
             return Status.NOT_SENT
         case "token_source":
             return TokenSource.NONE
-        case "http_status" | "flags" | "answer_bytes" | "merged_events":
+        case "http_status" | "flags" | "answer_bytes" | "merged_events" | "retries":
             return 0
     return NONE
 

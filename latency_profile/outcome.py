@@ -10,21 +10,29 @@ class Status(enum.IntEnum):
     CONNECT_REFUSED = 1  # no connection: refused, unreachable, no address
     CONNECT_TIMEOUT = 2
     TLS_FAILED = 3
-    TIMEOUT = 4  # no complete answer within --request-timeout
-    RESET = 5  # the connection broke before or during the answer
-    DISCONNECTED = 6  # the server closed the connection before any byte of the answer
-    TRUNCATED = 7  # the answer ended before its end
-    HTTP_REDIRECT = 8
-    HTTP_CLIENT_ERROR = 9  # 4xx other than 429
-    HTTP_TOO_MANY_REQUESTS = 10
-    HTTP_SERVER_ERROR = 11  # 5xx
-    NOT_HTTP = 12  # bytes that are no HTTP answer
-    CONTENT_TYPE = 13  # a 200 that is not in the server's protocol
-    ERROR_EVENT = 14  # the server said in a 200 that the request failed
-    EMPTY = 15  # a well-formed answer without a token
-    CANCELLED = 16  # unfinished when the point was cut short
-    NOT_SENT = 17  # due, but the point was cut short before it was sent
-    UNKNOWN = 18
+    TIMEOUT = 4  # no head of an answer within --request-timeout
+    STALLED = 5  # the answer began, and was not complete within --request-timeout
+    RESET = 6  # the connection broke before or during the answer
+    DISCONNECTED = 7  # the server closed the connection before any byte of the answer
+    TRUNCATED = 8  # the answer ended before its end
+    HTTP_REDIRECT = 9  # 3xx: not followed, it would hide what was measured
+    HTTP_UNAUTHORIZED = 10  # 401, 403, 407
+    HTTP_CLIENT_ERROR = 11  # other 4xx
+    HTTP_TOO_MANY_REQUESTS = 12  # 429
+    HTTP_SERVER_ERROR = 13  # other 5xx
+    HTTP_UNAVAILABLE = 14  # 503
+    HTTP_GATEWAY = 15  # 502, 504: somebody between here and the server
+    NOT_HTTP = 16  # bytes that are no HTTP answer
+    CONTENT_TYPE = 17  # a 200 of another kind than was asked for: a page, a stream in place of an object
+    MALFORMED = 18  # a 200 with events that are not in the server's protocol
+    NOT_UTF8 = 19  # a 200 with events that are no text
+    TOO_LONG = 20  # an answer, or one event of it, longer than any real one
+    ERROR_EVENT = 21  # the server said in a 200's stream that the request failed
+    ERROR_BODY = 22  # the body of a 200 is an error
+    EMPTY = 23  # a well-formed answer without a token
+    CANCELLED = 24  # unfinished when the point was cut short
+    NOT_SENT = 25  # due, but the point was cut short before it was sent
+    UNKNOWN = 26
 
 
 class TokenSource(enum.IntEnum):

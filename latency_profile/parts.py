@@ -5,10 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from backends.base import Backend, Door, Options, Unsupported
+from backends.base import Backend, Chosen, Options, Unsupported
 from latency_profile.errors import UsageError
 from latency_profile.points import PlannedPoint
-from latency_profile.server import Server, server_at
+from latency_profile.server import Server, servers_at
 from latency_profile.settings import Settings
 from latency_profile.storage import Store, open_bucket, open_folder
 from latency_profile.workload import Lengths, Workload, WorkloadSpec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EVENTS_PER_PROCESS = 20_000  # a second: at some 20 µs each, less than half of a core
 
 
-def choose_door(settings: Settings, backend: Backend) -> tuple[str, Door]:
+def choose_door(settings: Settings, backend: Backend) -> Chosen:
     """The door that --endpoint names. Raises UsageError."""
     options = Options(
         stream=settings.stream_request,
@@ -28,10 +28,12 @@ def choose_door(settings: Settings, backend: Backend) -> tuple[str, Door]:
         use_beam_search=settings.use_beam_search,
         top_k=settings.top_k,
         temperature=settings.temperature,
+        sax_model=settings.sax_model,
         extra_body=settings.extra_body,
     )
+    grpc = settings.url[0].startswith("grpc") if settings.url else None
     try:
-        return backend.door(settings.endpoint, options)
+        return backend.choose(settings.endpoint, options, grpc=grpc)
     except KeyError:
         doors = ", ".join(f"{name} ({door.path})" for name, door in backend.doors.items())
         raise UsageError(
@@ -41,14 +43,14 @@ def choose_door(settings: Settings, backend: Backend) -> tuple[str, Door]:
         raise UsageError(str(error)) from None
 
 
-def server_of(settings: Settings, environ: Mapping[str, str]) -> Server:
-    """The server that the settings name, with the headers that every request carries."""
+def servers_of(settings: Settings, environ: Mapping[str, str], grpc: bool) -> list[Server]:
+    """The servers that the settings name, in turn, with the headers that every request carries."""
     headers = list(settings.header)
     key = settings.api_key(environ)
     if key and not any(name.lower() == "authorization" for name, _ in headers):
         headers.append(("authorization", f"Bearer {key}"))
     ca_file = str(settings.ca_file) if settings.ca_file else None
-    return server_at(settings.host, settings.port, settings.url, headers, ca_file, not settings.insecure)
+    return servers_at(settings, headers, ca_file, grpc)
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Runs one planned point: spells its requests, has the fleet send them, and joins what came back into records."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from backends.base import Door
+from backends.base import Chosen, Request
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
 from latency_profile.plan import NS
@@ -22,9 +22,11 @@ from latency_profile.report.progress import Snapshot
 from latency_profile.sender.fleet import Fleet, Live, Ran
 from latency_profile.sender.job import Collect, Collected, Finished, Point, Target
 from latency_profile.settings import Settings
+from latency_profile.spelling import Asked, spell
 from latency_profile.workload import Workload
 
 SPARE_FILES = 200  # open files that are not connections
+FIRST_REQUEST_TOKENS = 8  # out; and about so many in
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,15 @@ class Bench:
     """What all points of a profile share."""
 
     settings: Settings
-    door_name: str
-    door: Door
-    target: Target
+    chosen: Chosen
+    targets: list[Target]
+    urls: list[str]
     models: tuple[str, ...]
     workload: Workload
     nonce: str
     secrets: tuple[str, ...]
     open_files: int  # how many a process may have
     folder: Path  # where spools lie while a point runs
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    bodies: Path
-    bounds: Path
-    columns: dict[str, NDArray[Any]]
 
 
 def run_point(
@@ -62,13 +57,10 @@ def run_point(
 
     Its spool is removed when the records are whole; where anything fails before, it stays.
     """
-    with _scratch(bench.folder, point.number) as folder:
-        asked = _spell(bench, point, folder)
-        shards = point.shards(len(fleet), bench.settings.tcp_conn_limit)
-        jobs = [_job(bench, point, asked, folder, shard, shards) for shard in range(shards)]
-        ran = fleet.run(jobs, lambda: bool(interrupt), _looker(bench, point, asked, look))
-        orders = [_order(bench, job, ran) for job in jobs]
-        collected = fleet.collect(orders)
+    with _scratch(bench.folder, f"point-{point.number}") as folder:
+        requests = bench.workload.requests(point.first_prompt, point.prompts)
+        asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
+        ran, orders, collected = _send(bench, point, asked, fleet, interrupt, _looker(bench, point, asked, look))
         measured_ns = ran.ended_ns - ran.start_ns
         context = PointContext(
             settings=bench.settings.as_dict(),
@@ -79,9 +71,10 @@ def run_point(
             warmup_s=bench.settings.warmup_seconds,
             cooldown_s=bench.settings.cooldown_seconds,
             models=list(bench.models),
+            urls=bench.urls,
             traffic_split=list(bench.settings.traffic_split) if bench.settings.traffic_split else None,
             backend=bench.settings.backend,
-            endpoint=bench.door_name,
+            endpoint=bench.chosen.name,
             streaming=bench.settings.stream_request,
             tokenizer=bench.settings.tokenizer,
             date=datetime.fromtimestamp(ran.started_unix_ns / NS, UTC).strftime("%Y%m%d-%H%M%S"),
@@ -99,43 +92,67 @@ def run_point(
             due_ns=point.due_ns,
             ended_ns=measured_ns,
             asked=asked.columns,
+            urls=len(bench.urls),
             count_tokens=bench.workload.count_tokens,
         )
 
 
+def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt) -> str | None:
+    """Sends one short request to every URL, as a point does, and keeps nothing of it. Why one failed, or None.
+
+    Its prompt is none of the profile's, and shares no beginning with them.
+    """
+    count = len(bench.targets)
+    point = PlannedPoint(0, math.inf, None, np.zeros(count, dtype=np.int64), 0, count, None)
+    requests = (
+        Request(
+            number, bench.models[0], f"{number} {bench.nonce}: say hello.", FIRST_REQUEST_TOKENS, FIRST_REQUEST_TOKENS
+        )
+        for number in range(count)
+    )
+    with _scratch(bench.folder, "first-request") as folder:
+        asked = spell(bench.chosen, bench.models, requests, count, folder)
+        _, _, collected = _send(bench, point, asked, fleet, interrupt, lambda _: None)
+    errors = {status: messages for part in collected for status, messages in part.errors.items()}
+    return next((f"{status}: {messages[0].partition(' × ')[2]}" for status, messages in errors.items()), None)
+
+
+def _send(
+    bench: Bench,
+    point: PlannedPoint,
+    asked: Asked,
+    fleet: Fleet,
+    interrupt: Interrupt,
+    look: Callable[[Live], None],
+) -> tuple[Ran, list[Collect], list[Collected]]:
+    """Sends what was spelled, and has the spools turned into columns."""
+    shards = point.shards(len(fleet), bench.settings.tcp_conn_limit)
+    jobs = [_job(bench, point, asked, shard, shards) for shard in range(shards)]
+    ran = fleet.run(jobs, lambda: bool(interrupt), look)
+    orders = [_order(bench, job, ran) for job in jobs]
+    return ran, orders, fleet.collect(orders)
+
+
 @contextmanager
-def _scratch(parent: Path, number: int) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix=f".point-{number}-", dir=parent))
+def _scratch(parent: Path, name: str) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
     yield folder
     shutil.rmtree(folder)
 
 
-def _spell(bench: Bench, point: PlannedPoint, folder: Path) -> _Asked:
-    """All request bodies of the point, before the first is due: one file, and where each begins in it."""
-    bodies, bounds = folder / "bodies", folder / "bounds"
-    model_numbers = {model: number for number, model in enumerate(bench.models)}
-    ends = np.zeros(point.prompts + 1, dtype=np.int64)
-    columns = {name: np.zeros(point.prompts, dtype=np.int64) for name in ("model", "input_tokens", "wanted_tokens")}
-    with bodies.open("wb") as file:
-        for place, request in enumerate(bench.workload.requests(point.first_prompt, point.prompts)):
-            ends[place + 1] = ends[place] + file.write(bench.door.body(request))
-            columns["model"][place] = model_numbers[request.model]
-            columns["input_tokens"][place] = request.input_length
-            columns["wanted_tokens"][place] = request.output_length
-    ends.tofile(bounds)
-    return _Asked(bodies, bounds, columns)
-
-
-def _job(bench: Bench, point: PlannedPoint, asked: _Asked, folder: Path, shard: int, shards: int) -> Point:
+def _job(bench: Bench, point: PlannedPoint, asked: Asked, shard: int, shards: int) -> Point:
+    folder = asked.bodies.parent
     plan = folder / "plan"
     if point.due_ns is not None and not plan.exists():
         point.due_ns.tofile(plan)
     most = max(1, bench.open_files - SPARE_FILES)
     limit = bench.settings.tcp_conn_limit
     return Point(
-        target=bench.target,
+        targets=bench.targets,
         bodies=str(asked.bodies),
         bounds=str(asked.bounds),
+        paths=asked.paths,
+        path_of=str(asked.path_of) if asked.path_of else None,
         plan=str(plan) if point.due_ns is not None else None,
         spool=str(folder / f"spool-{shard}"),
         request_id=f"{bench.nonce}-{point.number}-",
@@ -144,6 +161,7 @@ def _job(bench: Bench, point: PlannedPoint, asked: _Asked, folder: Path, shard: 
         concurrency=_share(point.concurrency or 0, shard, shards),
         duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
         timeout_ns=round(bench.settings.request_timeout * NS),
+        retries=bench.settings.retries,
         ahead=min(max(1, _share(_at_once(point, shards), shard, shards)), most),
         connection_limit=min(_share(limit, shard, shards), most) if limit else most,
     )
@@ -169,14 +187,16 @@ def _order(bench: Bench, job: Point, ran: Ran) -> Collect:
         columns=str(Path(job.spool).with_name(f"columns-{job.shard}")),
         start_ns=ran.start_ns,
         backend=bench.settings.backend,
-        endpoint=bench.door_name,
+        endpoint=bench.chosen.name,
         streaming=bench.settings.stream_request,
+        bodies=job.bodies,
+        bounds=job.bounds,
         secrets=list(bench.secrets),
     )
 
 
 def _looker(
-    bench: Bench, point: PlannedPoint, asked: _Asked, look: Callable[[Snapshot], None]
+    bench: Bench, point: PlannedPoint, asked: Asked, look: Callable[[Snapshot], None]
 ) -> Callable[[Live], None]:
     """Turns the fleet's looks into what progress shows. While a point runs, nothing is parsed: one read of a stream
     stands for one token, and an answer that is not streamed for the length that was asked for."""
@@ -218,6 +238,8 @@ def _client(finished: list[Finished], collected: list[Collected]) -> dict[str, A
         "connections_closed_by_server": sum(part.connections_closed_by_server for part in finished),
         "requests_on_reused_connections": sum(part.reused for part in finished),
         "requests_resent": sum(part.resent for part in finished),
+        "requests_retried": sum(part.retried for part in finished),
+        "retries": sum(part.retries for part in finished),
         "most_waiting_for_connection": max(part.most_waiting_for_connection for part in finished),
         "cpu_s": sum(part.cpu_ns for part in finished) / NS,
         "longest_turn_s": max(part.longest_turn_ns for part in finished) / NS,

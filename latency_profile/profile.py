@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import backends
 from latency_profile import results
-from latency_profile.errors import Exit, ProfileError, StorageError
+from latency_profile.errors import Exit, ProfileError, ServerUnavailable, StorageError
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.parts import (
     choose_door,
@@ -20,13 +20,14 @@ from latency_profile.parts import (
     open_stores,
     secrets_of,
     sender_processes,
-    server_of,
+    servers_of,
     workload_spec,
 )
 from latency_profile.plan import NS
-from latency_profile.point_run import Bench, run_point
+from latency_profile.point_run import Bench, ask_once, run_point
 from latency_profile.points import PlannedPoint, plan_points
 from latency_profile.provenance import provenance
+from latency_profile.readiness import wait_for
 from latency_profile.report.console import TableRow, render_table
 from latency_profile.report.progress import Progress, make_progress
 from latency_profile.report.rows import log_line, table_row
@@ -41,52 +42,67 @@ if TYPE_CHECKING:
     from latency_profile.telemetry.source import MetricsSource
 
 PAUSE_STEP_S = 0.1
+FIRST_REQUEST_PAUSE_S = 1.0
 
 
 def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
     """Runs the profile that the settings ask for. Raises ProfileError where nothing could be measured."""
     backend = backends.load(settings.backend)
-    door_name, door = choose_door(settings, backend)
+    chosen = choose_door(settings, backend)
     points = plan_points(settings)
     nonce = settings.nonce or secrets.token_hex(8)
     stores = open_stores(settings)
     models = settings.models or ("",)  # without a name: the server is asked, once all else is right
     workload = prepare(workload_spec(settings, models, nonce), sum(point.prompts for point in points))
+    servers = servers_of(settings, environ, chosen.door.framing == "grpc")
     if settings.dry_run:
         from latency_profile.dry_run import describe
 
-        describe(settings, door, points, workload, server_of(settings, environ), sys.stdout)
+        describe(settings, chosen, points, workload, servers[0], sys.stdout)
         return Exit.DONE
-    server = server_of(settings, environ)
-    target = server.target(door.path)
-    models = models_to_ask(server, backend, settings.models)
-    workload = workload.for_models(models)
     for store in stores:
         store.check()
-    metrics = metrics_source(settings, server)
-    with (
-        make_progress(sys.stderr) as progress,
-        interrupts() as interrupt,
-        _folder(settings) as folder,
-        Fleet(sender_processes(settings, points, workload)) as fleet,
-    ):
-        bench = Bench(
-            settings=settings,
-            door_name=door_name,
-            door=door,
-            target=target,
-            models=models,
-            workload=workload,
-            nonce=nonce,
-            secrets=secrets_of(settings, environ),
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-            folder=folder,
-        )
-        for notice in workload.notices:
-            progress.say(notice)
-        profile = _Profile(bench, fleet, interrupt, progress, metrics, stores, server_version(server, backend))
-        profile.run(points)
+    with make_progress(sys.stderr) as progress, interrupts() as interrupt:
+        deadline = time.monotonic() + (settings.wait_for_server or 0)
+        if settings.wait_for_server is not None:
+            health = chosen.door.health_path or backend.health_path
+            wait_for(servers, health, settings.wait_for_server, lambda: bool(interrupt), progress.say)
+            if interrupt:
+                return interrupt.exit_code
+        targets = [server.target() for server in servers]
+        models = models_to_ask(servers, backend, settings.models)
+        workload = workload.for_models(models)
+        metrics = metrics_source(settings, servers[0])
+        with _folder(settings) as folder, Fleet(sender_processes(settings, points, workload)) as fleet:
+            bench = Bench(
+                settings=settings,
+                chosen=chosen,
+                targets=targets,
+                urls=[server.url for server in servers],
+                models=models,
+                workload=workload,
+                nonce=nonce,
+                secrets=secrets_of(settings, environ),
+                open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+                folder=folder,
+            )
+            if settings.wait_for_server is not None:
+                _first_request(bench, fleet, interrupt, deadline)
+            for notice in workload.notices:
+                progress.say(notice)
+            version = server_version(servers[0], backend)
+            profile = _Profile(bench, fleet, interrupt, progress, metrics, stores, version)
+            profile.run(points)
     return profile.report()
+
+
+def _first_request(bench: Bench, fleet: Fleet, interrupt: Interrupt, deadline: float) -> None:
+    """One real request to every URL, again until all are answered: healthy is not yet able. Raises ServerUnavailable at
+    the deadline, in time.monotonic() seconds."""
+    while (reason := ask_once(bench, fleet, interrupt)) is not None and not interrupt:
+        if time.monotonic() > deadline:
+            raise ServerUnavailable(f"the server is up, and a first request fails: {reason}")
+        time.sleep(FIRST_REQUEST_PAUSE_S)
 
 
 class _Profile:

@@ -33,9 +33,11 @@ REQUEST_COLUMNS: dict[str, str] = {
     "index": "u4",  # place in the plan; rows are sorted by it
     "model": "u2",  # which of context.models
     "worker": "u2",  # which sender process
+    "url": "u2",  # which of context.urls
     "due_ns": "i8",  # when the plan wanted it sent; NONE in a closed loop
-    "sent_ns": "i8",  # just before the first send() of its bytes; NONE when it never was
+    "sent_ns": "i8",  # just before the first send() of its bytes, by its first attempt; NONE when it never was
     "first_token_ns": "i8",  # arrival of the first event that carried a token; NONE unless streamed
+    "first_visible_ns": "i8",  # the same of the visible answer, behind reasoning and tool calls
     "last_token_ns": "i8",  # arrival of the last such event
     "end_ns": "i8",  # last byte of the answer, or the moment at which the request failed
     "input_tokens": "u4",  # length of the prompt by the profile's tokenizer
@@ -49,6 +51,11 @@ REQUEST_COLUMNS: dict[str, str] = {
     "flags": "u1",  # Flag bits
     "read_delay_ns": "i8",  # largest distance from kernel receive to read in this answer; NONE without kernel stamps
     "answer_bytes": "u4",  # bytes received, headers included
+    "retries": "u1",  # attempts after the first one
+    "server_queue_ns": "i8",  # what the server says that the request took; NONE where it does not say
+    "server_prefill_ns": "i8",
+    "server_decode_ns": "i8",
+    "server_total_ns": "i8",
     "merged_events": "u4",  # events behind another in a read more than 1 ms late: the earlier one's time may be lost
 }
 
@@ -69,6 +76,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     warmup_s: float
     cooldown_s: float
     models: list[str]
+    urls: list[str]  # where requests went, in turn
     traffic_split: list[float] | None
     backend: str
     endpoint: str  # name of the door

@@ -1,29 +1,42 @@
-"""The server under test before anything is timed: where it is, whether it answers, which models it serves."""
+"""The servers under test before anything is timed: where they are, whether they answer, which models they serve."""
 
 import http.client
+import re
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
-
-import msgspec
 
 from backends.base import Backend, BadAnswer
 from latency_profile import __version__
 from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.sender.connection import tls_context
-from latency_profile.sender.job import Target, Tls
+from latency_profile.sender.job import Target, Tls, joined
+
+if TYPE_CHECKING:
+    from latency_profile.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
 LISTING_TIMEOUT_S = 30.0
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 80, "grpcs": 443}
+_VERSION = re.compile(r"v[0-9]+")
+_AGENT = ("user-agent", f"latency-profile/{__version__}")
+_IDENTITY = ("accept-encoding", "identity")  # what is decompressed before it is read has lost its times
+
+
+class NoAnswer(Exception):
+    """The server could not be asked. `str(error)` says why, and does not name the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """A base URL taken apart, with the headers that every request carries (they may hold a secret)."""
 
-    scheme: str
-    host: str
+    scheme: str  # http, https, grpc or grpcs
+    host: str  # of IPv6 without brackets, perhaps with a scope ("fe80::1%eth0")
     port: int
     prefix: str  # of every path, "" or "/team"
     headers: Sequence[tuple[str, str]]
@@ -32,113 +45,208 @@ class Server:
 
     @property
     def authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = {"http": 80, "https": 443}[self.scheme]
-        return host if self.port == default else f"{host}:{self.port}"
+        """Host and port as requests name them: a scope means nothing to the other side (RFC 6874, section 4)."""
+        name = self._name
+        return self._with_port(f"[{name}]" if ":" in name else name)
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.prefix}"
+        """The base URL, as --url takes it."""
+        host = self.host.replace("%", "%25")
+        return f"{self.scheme}://{self._with_port(f'[{host}]' if ':' in host else host)}{self.prefix}"
+
+    @property
+    def grpc(self) -> bool:
+        return self.scheme.startswith("grpc")
 
     @property
     def tls(self) -> Tls | None:
-        return Tls(self.host, self.ca_file, self.verify) if self.scheme == "https" else None
+        return Tls(self._name, self.ca_file, self.verify) if self.scheme in ("https", "grpcs") else None
 
-    def target(self, path: str) -> Target:
+    @property
+    def _name(self) -> str:
+        return self.host.partition("%")[0]
+
+    def _with_port(self, host: str) -> str:
+        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def target(self) -> Target:
         """Where the sender connects to, tried once. Raises ServerUnavailable."""
-        family, address = self._reachable()
-        lines = [
-            f"POST {self.prefix}{path} HTTP/1.1",
-            f"host: {self.authority}",
-            f"user-agent: latency-profile/{__version__}",
-            "content-type: application/json",
-            "accept: */*",
-            *(f"{name}: {value}" for name, value in self.headers),
-        ]
-        return Target(address, family, "".join(f"{line}\r\n" for line in lines).encode("latin-1"), self.tls)
+        try:
+            family, address = self.connect(CONNECT_TIMEOUT_S)
+        except NoAnswer as error:
+            raise ServerUnavailable(f"cannot connect to {self.authority}: {error}") from None
+        if self.grpc:
+            return Target(address, family, self._grpc_head(), self.tls, self.prefix, "grpc")
+        headers = self._with_own(
+            ("host", self.authority), _AGENT, ("content-type", "application/json"), ("accept", "*/*"), _IDENTITY
+        )
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+        return Target(address, family, head, self.tls, self.prefix)
 
-    def _reachable(self) -> tuple[int, tuple[str, int]]:
+    def _grpc_head(self) -> bytes:
+        """Source: gRPC over HTTP2, "Requests". A user's Host is the :authority."""
+        from latency_profile.sender.http2 import header_block
+
+        headers = self._with_own(
+            ("host", self.authority), ("content-type", "application/grpc"), ("te", "trailers"), _AGENT
+        )
+        authority = next(value for name, value in headers if name.lower() == "host")
+        pseudo = [(":method", "POST"), (":scheme", "https" if self.tls else "http"), (":authority", authority)]
+        return header_block([*pseudo, *(header for header in headers if header[0].lower() != "host")])
+
+    def _with_own(self, *common: tuple[str, str]) -> list[tuple[str, str]]:
+        """The headers that all requests have, but for those that the user gives, and the user's."""
+        given = {name.lower() for name, _ in self.headers}
+        return [*(header for header in common if header[0] not in given), *self.headers]
+
+    def connect(self, timeout_s: float) -> tuple[int, tuple[str | int, ...]]:
+        """Opens a connection and closes it: (family, address) of the first address that took it. Raises NoAnswer."""
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
-            raise ServerUnavailable(f"cannot find host {self.host!r}: {error}") from None
+            raise NoAnswer(f"host not found ({_reason(error)})") from None
         reason = "no address"
         for family, kind, protocol, _, address in found:
             with socket.socket(family, kind, protocol) as probe:
-                probe.settimeout(CONNECT_TIMEOUT_S)
+                probe.settimeout(timeout_s)
                 try:
                     probe.connect(address)
                 except OSError as error:
-                    reason = error.strerror or str(error)
+                    reason = _reason(error)
                 else:
-                    return int(family), (str(address[0]), int(address[1]))
-        raise ServerUnavailable(f"cannot connect to {self.authority}: {reason}")
+                    return int(family), cast("tuple[str | int, ...]", address)
+        raise NoAnswer(reason)
 
     def get(self, path: str) -> bytes:
-        """GET, with the trust and by the way of the sender (no proxy); the body of a 200. Raises ServerUnavailable."""
-        if self.tls:
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self.host, self.port, timeout=LISTING_TIMEOUT_S, context=tls_context(self.tls)
-            )
-        else:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=LISTING_TIMEOUT_S)
+        """GET; the body of a 200. Raises ServerUnavailable."""
+        what = f"GET {self.url.removesuffix(self.prefix)}{joined(self.prefix, path)}"
         try:
-            connection.request("GET", self.prefix + path, headers=dict(self.headers))
+            status, body = self.ask(path, LISTING_TIMEOUT_S)
+        except NoAnswer as error:
+            raise ServerUnavailable(f"{what} failed: {error}") from None
+        if status != http.HTTPStatus.OK:
+            raise ServerUnavailable(f"{what} answered {status}")
+        return body
+
+    def ask(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        """GET, with the trust and by the way of the sender (no proxy): status and body. Raises NoAnswer.
+
+        A base URL may end with the API's version ("/team/v1"), and what is not of the API ("/health") lies beside it.
+        """
+        status, body = self._ask(joined(self.prefix, path), timeout_s)
+        beside, _, last = self.prefix.rpartition("/")
+        if status == http.HTTPStatus.NOT_FOUND and _VERSION.fullmatch(last) and not path.startswith(f"/{last}/"):
+            return self._ask(beside + path, timeout_s)
+        return status, body
+
+    def _ask(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self._name, self.port)
+        try:
+            connection.sock = socket.create_connection((self.host, self.port), timeout_s)
+            if self.tls:
+                connection.sock = tls_context(self.tls).wrap_socket(connection.sock, server_hostname=self._name)
+            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self._with_own(("host", self.authority), _AGENT, ("accept", "*/*"), _IDENTITY):
+                connection.putheader(name, value)
+            connection.endheaders()
             answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerUnavailable(f"GET {self.url}{path} failed: {type(error).__name__}") from None
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            raise NoAnswer(_reason(error)) from None
         finally:
             connection.close()
-        if answer.status != http.HTTPStatus.OK:
-            raise ServerUnavailable(f"GET {self.url}{path} answered {answer.status}")
-        return body
+
+
+def _reason(error: Exception) -> str:
+    """In few words why there was no answer. The text of an HTTPException would repeat what the server sent."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"{type(error).__name__}: {error.verify_message}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return type(error).__name__
 
 
 def server_at(
-    host: str, port: int, url: str | None, headers: Sequence[tuple[str, str]], ca_file: str | None, verify: bool
+    host: str,
+    port: int,
+    url: str | None,
+    headers: Sequence[tuple[str, str]],
+    ca_file: str | None,
+    verify: bool,
+    *,
+    grpc: bool = False,
 ) -> Server:
-    """The server that --url names, or else --host and --port; the settings have checked all three."""
+    """The server that a URL names, or else host and port (`grpc`: in that protocol); the settings have checked them."""
     if url is None:
-        return Server("http", host.strip("[]"), port, "", headers, ca_file, verify)
+        return Server("grpc" if grpc else "http", host.strip("[]"), port, "", headers, ca_file, verify)
     parts = urlsplit(url)
-    default = {"http": 80, "https": 443}[parts.scheme]
+    name = (parts.hostname or "").replace("%25", "%")  # RFC 6874: the scope of an IPv6 address
     prefix = parts.path.rstrip("/")
-    return Server(parts.scheme, parts.hostname or "", parts.port or default, prefix, headers, ca_file, verify)
+    return Server(parts.scheme, name, parts.port or _DEFAULT_PORTS[parts.scheme], prefix, headers, ca_file, verify)
+
+
+def servers_at(
+    settings: "Settings", headers: Sequence[tuple[str, str]], ca_file: str | None, grpc: bool
+) -> list[Server]:
+    """The servers that --url names, in its order, or the one of --host and --port, spoken to in gRPC if `grpc`."""
+    urls: tuple[str | None, ...] = settings.url or (None,)
+    verify = not settings.insecure
+    return [server_at(settings.host, settings.port, url, headers, ca_file, verify, grpc=grpc) for url in urls]
 
 
 def server_version(server: Server, backend: Backend) -> str | None:
     """What the server says its version is; None where it does not say."""
-    if not backend.version_path:
+    if server.grpc or not backend.version_path or not backend.read_version:
         return None
     try:
-        return str(msgspec.json.decode(server.get(backend.version_path))["version"])
-    except (ServerUnavailable, msgspec.DecodeError, KeyError, TypeError):
+        return backend.read_version(server.get(backend.version_path))
+    except ServerUnavailable:
         return None
 
 
-def models_to_ask(server: Server, backend: Backend, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The models of the profile, held against what the server lists. Raises UsageError, ServerUnavailable.
+def models_to_ask(servers: Sequence[Server], backend: Backend, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The models of the profile, held against what the servers list. Raises UsageError, ServerUnavailable.
 
-    A server that lists nothing (an OpenAI-compatible proxy may not) is believed to serve what was asked for.
+    A server that lists nothing (an OpenAI-compatible proxy may not, and some serve what they do not list) is believed
+    to serve what was asked for. Servers that list different models cannot be measured as one.
     """
-    listed: list[str] | None = None
-    if backend.models_path and backend.read_models:
-        try:
-            listed = backend.read_models(server.get(backend.models_path))
-        except BadAnswer:
-            listed = None
-        except ServerUnavailable:
-            if not wanted:
-                raise
-    if not wanted:
-        if listed and len(listed) == 1:
-            return (listed[0],)
-        served = f"the server lists {', '.join(listed)}" if listed else "the server lists none"
-        raise UsageError(f"--models is needed: {served}")
-    for model in wanted:
-        if listed is not None and model not in listed:
+    needed = not wanted and backend.default_model is None
+    listings = [_listed(server, backend, needed) for server in servers]
+    first = listings[0]
+    for server, listing in zip(servers[1:], listings[1:], strict=True):
+        told = not wanted or (first and listing)
+        if told and sorted(listing) != sorted(first):
             raise UsageError(
-                f"--models got {model!r}, which the server does not serve; it lists {', '.join(listed) or 'none'}"
+                f"--url takes servers of the same models: {servers[0].url} lists {_names(first)}, and {server.url} "
+                f"lists {_names(listing)}"
             )
-    return wanted
+    listed = next(filter(None, listings), [])
+    for model in wanted:
+        if listed and model not in listed:
+            raise UsageError(f"--models got {model!r}, which the server does not serve; it lists {_names(listed)}")
+    if wanted:
+        return wanted
+    if len(listed) == 1:
+        return (listed[0],)
+    if backend.default_model is not None and (not listed or backend.default_model in listed):
+        return (backend.default_model,)
+    raise UsageError(f"--models is needed: the server lists {_names(listed)}")
+
+
+def _names(models: Sequence[str]) -> str:
+    return ", ".join(models) or "none"
+
+
+def _listed(server: Server, backend: Backend, needed: bool) -> list[str]:
+    """The models that the server lists; none where it has no list to read. Raises ServerUnavailable where it has to."""
+    if server.grpc or not backend.models_path or not backend.read_models:
+        return []
+    try:
+        return backend.read_models(server.get(backend.models_path))
+    except BadAnswer:
+        return []
+    except ServerUnavailable:
+        if needed:
+            raise
+        return []

@@ -8,6 +8,7 @@ import numpy as np
 from latency_profile.records import EVENT_COLUMNS, NONE, REQUEST_COLUMNS, PointContext, Records, Status, TokenSource
 
 SECOND = 1_000_000_000
+SERVER_TIMES = ("server_queue_ns", "server_prefill_ns", "server_decode_ns", "server_total_ns")
 
 
 def nanoseconds(times_s: Any) -> Any:
@@ -27,6 +28,7 @@ def make_context(**changes: Any) -> PointContext:
         "warmup_s": 0.0,
         "cooldown_s": 0.0,
         "models": ["org/model"],
+        "urls": ["http://127.0.0.1:8000"],
         "traffic_split": None,
         "backend": "vllm",
         "endpoint": "completions",
@@ -60,8 +62,9 @@ def make_records(
     due_s, sent_s: when each was due (below 0: no due time) and sent (None: as due; below 0: never).
     token_times_s: the arrivals of each answer's token-carrying events; event_tokens: how many each carried (one).
     end_s: each answer's last byte; None: its last event, or one second after it was sent.
-    columns: values that replace what follows from these, by column; context: changes to the context. Without
-    measured_ns, the point ends with its last request.
+    columns: values that replace what follows from these, by column. Without them every answer is visible, the server
+    says nothing of its times, and nothing is retried.
+    context: changes to the context. Without measured_ns, the point ends with its last request.
     """
     n = len(due_s)
     due = nanoseconds(due_s)
@@ -72,11 +75,13 @@ def make_records(
         end = nanoseconds(end_s)
     else:
         end = np.array([times[-1] if len(times) else at + SECOND for times, at in zip(events, sent, strict=True)])
+    first = [times[0] if len(times) else NONE for times in events]
     known: dict[str, Any] = {
         "index": np.arange(n),
         "due_ns": due,
         "sent_ns": sent,
-        "first_token_ns": [times[0] if len(times) else NONE for times in events],
+        "first_token_ns": first,
+        "first_visible_ns": first,
         "last_token_ns": [times[-1] if len(times) else NONE for times in events],
         "end_ns": end,
         "input_tokens": np.full(n, 10),
@@ -89,6 +94,7 @@ def make_records(
         "http_status": np.full(n, 200),
         "read_delay_ns": np.full(n, NONE),
         "merged_events": np.zeros(n),
+        **{name: np.full(n, NONE) for name in SERVER_TIMES},
         **(columns or {}),
     }
     filled = {name: np.asarray(known.get(name, np.zeros(n))).astype(kind) for name, kind in REQUEST_COLUMNS.items()}

@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 import backends
 from backends.base import Options
-from latency_profile.answers import NONE, Row, read_answer
+from latency_profile.answer_tokens import NONE
+from latency_profile.answers import Row, read_answer
 from latency_profile.outcome import Flag, Status, TokenSource
 from latency_profile.sender.spool import End, Entry, Kind
 from tests.servers import odd
 
 DATA = Path(__file__).with_name("data")
-_, DOOR = backends.load("vllm").door("completions", Options(stream=True))
+DOOR = backends.load("vllm").doors["completions"](Options(stream=True))
+WHOLE = backends.load("vllm").doors["completions"](Options(stream=False))
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
@@ -35,7 +37,7 @@ def ended(end: End, number: int = 0) -> Entry:
 
 
 def row_of(*parts: bytes, end: End = End.COMPLETE, number: int = 0, streaming: bool = True) -> Row:
-    return read_answer(reads_of(parts), ended(end, number), DOOR, streaming)
+    return read_answer(reads_of(parts), ended(end, number), DOOR if streaming else WHOLE)
 
 
 def chunked(events: Sequence[bytes]) -> bytes:
@@ -73,15 +75,20 @@ def test_a_captured_stream_cut_anywhere_is_the_same_answer(name: str) -> None:
 
     def check(row: Row, times: list[int], end: int) -> None:
         assert row.status == Status.OK, row.message
-        assert (row.output_tokens, row.token_source, row.server_input_tokens) == (output, source, prompt)
-        assert list(row.events) == list(zip(times, tokens, strict=True))
-        assert (row.first_token_ns, row.last_token_ns, row.end_ns) == (times[0], times[-1], end)
+        assert (row.tokens.output_tokens, row.tokens.source, row.tokens.server_input_tokens) == (output, source, prompt)
+        assert list(row.tokens.events) == list(zip(times, tokens, strict=True))
+        assert (row.tokens.first_token_ns, row.tokens.last_token_ns, row.end_ns) == (times[0], times[-1], end)
         assert (row.http_status, row.answer_bytes) == (200, len(wire))
 
     check(row_of(wire), [1] * len(whole), 1)
     check(row_of(*(wire[at : at + 1] for at in range(len(wire)))), whole, len(wire))
     for at in range(1, len(wire)):
         check(row_of(wire[:at], wire[at:]), [1 if end <= at else 2 for end in whole], 2)
+
+
+def _without_times(row: Row) -> Row:
+    tokens = row.tokens._replace(events=(), first_token_ns=0, first_visible_ns=0, last_token_ns=0)
+    return row._replace(tokens=tokens, end_ns=0)
 
 
 @settings(max_examples=60)
@@ -91,11 +98,9 @@ def test_a_captured_stream_cut_into_pieces(cuts: list[int], name: str) -> None:
     bounds = [0, *sorted(cut for cut in cuts if cut < len(wire)), len(wire)]
     parts = [wire[begin:end] for begin, end in pairwise(bounds)]
     row, alone = row_of(*parts), row_of(wire)
-    assert row._replace(events=(), first_token_ns=0, last_token_ns=0, end_ns=0) == alone._replace(
-        events=(), first_token_ns=0, last_token_ns=0, end_ns=0
-    )
-    assert [tokens for _, tokens in row.events] == [tokens for _, tokens in alone.events]
-    assert sorted(at for at, _ in row.events) == [at for at, _ in row.events]
+    assert _without_times(row) == _without_times(alone)
+    assert [tokens for _, tokens in row.tokens.events] == [tokens for _, tokens in alone.tokens.events]
+    assert sorted(at for at, _ in row.tokens.events) == [at for at, _ in row.tokens.events]
 
 
 @pytest.mark.parametrize(
@@ -114,8 +119,13 @@ def test_an_answer_that_is_not_streamed(name: str, tokens: int) -> None:
     wire = JSON + b"content-length: %d\r\n\r\n" % len(body) + body
     for at in range(1, len(wire), 7):
         row = row_of(wire[:at], wire[at:], streaming=False)
-        assert (row.status, row.output_tokens, row.token_source) == (Status.OK, tokens, TokenSource.USAGE)
-        assert (row.first_token_ns, row.last_token_ns, list(row.events), row.end_ns) == (NONE, NONE, [], 2)
+        assert (row.status, row.tokens.output_tokens, row.tokens.source) == (Status.OK, tokens, TokenSource.USAGE)
+        assert (row.tokens.first_token_ns, row.tokens.last_token_ns, list(row.tokens.events), row.end_ns) == (
+            NONE,
+            NONE,
+            [],
+            2,
+        )
 
 
 # -- tokens of events -------------------------------------------------------------------------------------------------
@@ -125,43 +135,45 @@ def test_several_tokens_an_event_by_ids_by_usage_and_by_neither() -> None:
     """The same answer of ten tokens in four events, told in three ways; without ids or usage, an event counts once."""
     captured = events_in((DATA / "vllm/stream_interval4.body").read_bytes())
     by_ids = row_of(chunked(captured))
-    assert (by_ids.output_tokens, by_ids.event_output_tokens) == (10, 10)
+    assert (by_ids.tokens.output_tokens, by_ids.tokens.event_output_tokens) == (10, 10)
     only_ids = row_of(chunked([*captured[:4], captured[5]]))
-    assert (only_ids.output_tokens, only_ids.token_source) == (10, TokenSource.TOKEN_IDS)
+    assert (only_ids.tokens.output_tokens, only_ids.tokens.source) == (10, TokenSource.TOKEN_IDS)
     words = [" Paris", ".\n\nThe", " answer is: ", "2"]
     told = [odd.event(word, total) for word, total in zip(words, [1, 5, 9, 10], strict=True)]
     by_usage = row_of(chunked([*told, odd.DONE]))
-    assert [tokens for _, tokens in by_usage.events] == [tokens for _, tokens in by_ids.events] == [1, 4, 4, 1]
-    assert (by_usage.output_tokens, by_usage.event_output_tokens) == (10, NONE)
+    assert (
+        [tokens for _, tokens in by_usage.tokens.events]
+        == [tokens for _, tokens in by_ids.tokens.events]
+        == [1, 4, 4, 1]
+    )
+    assert (by_usage.tokens.output_tokens, by_usage.tokens.event_output_tokens) == (10, NONE)
     untold = row_of(chunked([*map(odd.event, words), odd.DONE]))
-    assert [tokens for _, tokens in untold.events] == [1, 1, 1, 1]
-    assert (untold.output_tokens, untold.token_source) == (NONE, TokenSource.NONE)
-    assert untold.text == " Paris.\n\nThe answer is: 2"
-    assert by_usage.text is None, "who is told does not count"
+    assert [tokens for _, tokens in untold.tokens.events] == [1, 1, 1, 1]
+    assert (untold.tokens.output_tokens, untold.tokens.source) == (NONE, TokenSource.NONE)
+    assert untold.tokens.text == " Paris.\n\nThe answer is: 2"
+    assert by_usage.tokens.text is None, "who is told does not count"
 
 
 def test_empty_text_is_a_token_only_when_usage_or_ids_say_so() -> None:
     """A special token has no text; a stream held back by a stop string has events without text and without token."""
     silent = [odd.event("", 1), odd.event("", 1), odd.event(" a", 3), odd.event("", 4, "stop"), odd.DONE]
-    row = read_answer(
-        reads_of([SSE + CHUNKED, *map(odd.chunk, silent), odd.chunk(b"")]), ended(End.COMPLETE), DOOR, True
-    )
-    assert list(row.events) == [(2, 1), (4, 2), (5, 1)]
+    row = read_answer(reads_of([SSE + CHUNKED, *map(odd.chunk, silent), odd.chunk(b"")]), ended(End.COMPLETE), DOOR)
+    assert list(row.tokens.events) == [(2, 1), (4, 2), (5, 1)]
     mute = [odd.event(""), odd.event(" a"), odd.event("", 3, "stop"), odd.DONE]
-    row = read_answer(reads_of([SSE + CHUNKED, *map(odd.chunk, mute), odd.chunk(b"")]), ended(End.COMPLETE), DOOR, True)
-    assert list(row.events) == [(3, 1)]
-    assert row.output_tokens == 3
+    row = read_answer(reads_of([SSE + CHUNKED, *map(odd.chunk, mute), odd.chunk(b"")]), ended(End.COMPLETE), DOOR)
+    assert list(row.tokens.events) == [(3, 1)]
+    assert row.tokens.output_tokens == 3
 
 
 def test_one_event_carries_what_the_usage_that_comes_with_it_tells() -> None:
     """All of a short answer in one event: its usage is that event's."""
     row = row_of(chunked([odd.event(" a b c", 3, "length"), odd.DONE]))
-    assert [tokens for _, tokens in row.events] == [3]
+    assert [tokens for _, tokens in row.tokens.events] == [3]
 
 
 def test_a_usage_that_falls_back_is_no_negative_token() -> None:
     told = [odd.event("a", 1), odd.event("b", 3), odd.event("c", 2), odd.event("d", 4, "stop"), odd.DONE]
-    assert [tokens for _, tokens in row_of(chunked(told)).events] == [1, 2, 1]
+    assert [tokens for _, tokens in row_of(chunked(told)).tokens.events] == [1, 2, 1]
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
@@ -187,7 +199,7 @@ def test_an_error_event() -> None:
     assert row.status == Status.ERROR_EVENT
     assert row.message is not None and row.message.startswith("EngineCore encountered an issue.")
     assert row.http_status == 200
-    assert row.first_token_ns == 1
+    assert row.tokens.first_token_ns == 1
     assert row_of(chunked(events[:-1]), end=End.COMPLETE).status == Status.ERROR_EVENT
     broken = chunked(events)[: -len(odd.chunk(events[-1])) - 5]
     assert row_of(broken, end=End.CLOSED).status == Status.ERROR_EVENT, "what the server says is more than how it ends"
@@ -198,11 +210,15 @@ def test_an_error_event() -> None:
     [
         ("307 Temporary Redirect", Status.HTTP_REDIRECT),
         ("400 Bad Request", Status.HTTP_CLIENT_ERROR),
+        ("401 Unauthorized", Status.HTTP_UNAUTHORIZED),
+        ("403 Forbidden", Status.HTTP_UNAUTHORIZED),
         ("404 Not Found", Status.HTTP_CLIENT_ERROR),
         ("422 Unprocessable Entity", Status.HTTP_CLIENT_ERROR),
         ("429 Too Many Requests", Status.HTTP_TOO_MANY_REQUESTS),
         ("500 Internal Server Error", Status.HTTP_SERVER_ERROR),
-        ("503 Service Unavailable", Status.HTTP_SERVER_ERROR),
+        ("502 Bad Gateway", Status.HTTP_GATEWAY),
+        ("503 Service Unavailable", Status.HTTP_UNAVAILABLE),
+        ("504 Gateway Timeout", Status.HTTP_GATEWAY),
         ("204 No Content", Status.CONTENT_TYPE),
     ],
 )
@@ -212,13 +228,13 @@ def test_answers_that_are_refusals(line: str, status: Status, streaming: bool) -
     row = row_of(odd.plain(body, "application/json", line), streaming=streaming)
     assert (row.status, row.http_status) == (status, int(line[:3]))
     assert row.message is not None and row.message.startswith(f"HTTP {line[:3]}: ")
-    assert (row.first_token_ns, row.output_tokens, list(row.events)) == (NONE, NONE, [])
+    assert (row.tokens.first_token_ns, row.tokens.output_tokens, list(row.tokens.events)) == (NONE, NONE, [])
     if body:
         assert "maximum context length" in row.message
     cut = odd.plain(body + b"x", "application/json", line)[:-1]
     assert row_of(cut, end=End.CLOSED, streaming=streaming).status == status
     if body:
-        assert row_of(cut, end=End.TIMEOUT, streaming=streaming).status == Status.TIMEOUT
+        assert row_of(cut, end=End.TIMEOUT, streaming=streaming).status == Status.STALLED
 
 
 def test_html_where_an_answer_should_be() -> None:
@@ -226,7 +242,7 @@ def test_html_where_an_answer_should_be() -> None:
     for streaming in (True, False):
         row = row_of(page, streaming=streaming)
         assert (row.status, row.http_status) == (Status.CONTENT_TYPE, 200)
-    assert row_of(odd.plain(b"", ""), streaming=True).status == Status.CONTENT_TYPE
+        assert row_of(odd.plain(b"", ""), streaming=streaming).status == Status.EMPTY
 
 
 def test_one_object_where_a_stream_was_asked_for() -> None:
@@ -234,8 +250,8 @@ def test_one_object_where_a_stream_was_asked_for() -> None:
     row = row_of(odd.plain(body))
     assert (row.status, row.message) == (Status.CONTENT_TYPE, "a stream was asked for, and one object came")
     error = b'{"object":"error","message":"overloaded","code":503}'
-    assert row_of(odd.plain(error)).status == Status.ERROR_EVENT
-    assert row_of(odd.plain(error), streaming=False).status == Status.ERROR_EVENT
+    assert row_of(odd.plain(error)).status == Status.ERROR_BODY
+    assert row_of(odd.plain(error), streaming=False).status == Status.ERROR_BODY
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -246,7 +262,7 @@ def test_an_empty_answer(streaming: bool) -> None:
         else:
             row = row_of(odd.plain(odd.event("", usage, "stop")[6:]), streaming=False)
         assert row.status == Status.EMPTY
-    assert row_of(chunked([])).status == Status.TRUNCATED
+    assert row_of(chunked([]), streaming=streaming).status == Status.EMPTY
 
 
 def test_a_body_shorter_than_its_length() -> None:
@@ -279,13 +295,14 @@ def test_an_answer_whose_connection_closed_before_its_headers_were_there() -> No
 @pytest.mark.parametrize(
     ("end", "number", "status", "before"),
     [
-        (End.TIMEOUT, 0, Status.TIMEOUT, Status.TIMEOUT),
+        (End.TIMEOUT, 0, Status.STALLED, Status.TIMEOUT),
         (End.BROKEN, errno.ECONNRESET, Status.RESET, Status.RESET),
         (End.BROKEN, errno.EPIPE, Status.RESET, Status.RESET),
         (End.BROKEN, errno.ETIMEDOUT, Status.TIMEOUT, Status.TIMEOUT),
         (End.CLOSED, 0, Status.TRUNCATED, Status.DISCONNECTED),
         (End.NOT_HTTP, 0, Status.NOT_HTTP, Status.NOT_HTTP),
         (End.STOPPED, 0, Status.CANCELLED, Status.CANCELLED),
+        (End.TOO_LONG, 0, Status.TOO_LONG, Status.TOO_LONG),
         (End.CONNECT_FAILED, errno.ECONNREFUSED, None, Status.CONNECT_REFUSED),
         (End.CONNECT_FAILED, errno.ETIMEDOUT, None, Status.CONNECT_TIMEOUT),
         (End.CONNECT_TIMEOUT, 0, None, Status.CONNECT_TIMEOUT),
@@ -303,8 +320,8 @@ def test_how_it_can_end(end: End, number: int, status: Status | None, before: St
     wire = SSE + CHUNKED + b"".join(map(odd.chunk, CAPTURED[:2])) + odd.chunk(CAPTURED[2])[:100]
     row = row_of(wire[:100], wire[100:], end=end, number=number)
     assert (row.status, row.http_status, row.end_ns) == (status, 200, END_AT)
-    assert (row.first_token_ns, list(row.events)) == (2, [(2, 1), (2, 1)]), "what came, came"
-    assert (row.output_tokens, row.answer_bytes) == (2, len(wire))
+    assert (row.tokens.first_token_ns, list(row.tokens.events)) == (2, [(2, 1), (2, 1)]), "what came, came"
+    assert (row.tokens.output_tokens, row.answer_bytes) == (2, len(wire))
 
 
 def test_bytes_that_are_no_http() -> None:
@@ -315,7 +332,7 @@ def test_bytes_that_are_no_http() -> None:
 
 def test_events_that_are_not_in_the_protocol() -> None:
     row = row_of(chunked([CAPTURED[0], b"data: <xml/>\n\n", CAPTURED[5]]))
-    assert row.status == Status.CONTENT_TYPE
+    assert row.status == Status.MALFORMED
     assert row.message is not None and "not a completion object" in row.message
 
 
@@ -324,7 +341,7 @@ def test_informational_answers() -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n"
     first = b"HTTP/1.1 100 Continue\r\n\r\n" + hints.replace(b"content-length: 7\r\n", b"")
     row = row_of(first, chunked(CAPTURED))
-    assert (row.status, row.http_status, row.output_tokens) == (Status.OK, 200, 4)
+    assert (row.status, row.http_status, row.tokens.output_tokens) == (Status.OK, 200, 4)
     row = row_of(first, end=End.TIMEOUT)
     assert (row.status, row.http_status) == (Status.TIMEOUT, 0), "of the answer nothing came"
     assert row_of(first, end=End.CLOSED).status == Status.TRUNCATED
@@ -340,16 +357,16 @@ def test_comments_crlf_and_other_fields_change_nothing() -> None:
     ]
     for change in changes:
         row = row_of(chunked([change(event) for event in CAPTURED]))
-        assert (row.status, row.output_tokens, list(row.events)) == (Status.OK, 4, list(plain.events))
+        assert (row.status, row.tokens.output_tokens, list(row.tokens.events)) == (
+            Status.OK,
+            4,
+            list(plain.tokens.events),
+        )
 
 
 def test_flags_and_delays() -> None:
     wire = chunked(CAPTURED)
-    kernel = read_answer(
-        [*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], 70)], ended(End.COMPLETE), DOOR, True
-    )
+    kernel = read_answer([*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], 70)], ended(End.COMPLETE), DOOR)
     assert (kernel.flags, kernel.read_delay_ns) == (Flag.KERNEL_STAMPS, 70)
-    mixed = read_answer(
-        [*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], NONE)], ended(End.COMPLETE), DOOR, True
-    )
+    mixed = read_answer([*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], NONE)], ended(End.COMPLETE), DOOR)
     assert (mixed.flags, mixed.read_delay_ns) == (Flag(0), NONE)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from backends import NAMES
 from benchmarks.truth import simulator
 from latency_profile.simulator.log import read_log
 from tests.servers.process import free_port
@@ -28,7 +29,6 @@ def write(path: Path, text: str) -> str:
 
 CASES: dict[str, tuple[list[str], str]] = {
     "unknown backend": (["--backend=nope"], "--backend"),
-    "backend of the seed that is not built": (["--backend=tgi"], "--backend"),
     "split does not sum to 1": (["--models=a,b", "--traffic-split=0.5,0.4"], "--traffic-split"),
     "split does not match the models": (["--models=a,b", "--traffic-split=0.5,0.3,0.2"], "--traffic-split"),
     "model not served": (["--models=nope"], "--models"),
@@ -45,9 +45,36 @@ CASES: dict[str, tuple[list[str], str]] = {
     "rate nan": (["--request-rates=1,nan"], "--request-rates"),
     "unknown flag": (["--reqest-rate=1"], "--request-rate"),
     "unknown endpoint": (["--endpoint=nope"], "--endpoint"),
-    "a setting that the server has no word for": (["--backend=openai", "--ignore-eos"], "--ignore-eos"),
     "beam search in a stream": (["--use-beam-search", "--stream-request"], "--use-beam-search"),
+    "more retries than are bounded": (["--retries=21"], "--retries"),
+    "no time to wait": (["--wait-for-server=0"], "--wait-for-server"),
+    "URL beside host and port": (["--url=http://a,http://b"], "--url"),
+    "one door's stream without streaming": (
+        ["--backend=tgi", "--no-ignore-eos", "--endpoint=/generate_stream"],
+        "--no-stream-request",
+    ),
 }
+
+# A setting that the backend's first door has no word for.
+UNSPOKEN = {
+    "vllm": ["--best-of=2"],
+    "tgi": ["--ignore-eos"],
+    "naive_transformers": ["--temperature=0.5"],
+    "tensorrt_llm_triton": ["--endpoint=/v2/models/ensemble/generate_stream", "--no-stream-request"],
+    "sax": ["--stream-request"],
+    "jetstream": ["--top-k=5"],
+    "sglang": ["--best-of=2"],
+    "llamacpp": ["--use-beam-search", "--best-of=2"],
+    "openai": ["--ignore-eos"],
+}
+CASES |= {
+    f"no word in {backend}": ([f"--backend={backend}", "--no-ignore-eos", *arguments], arguments[-1].partition("=")[0])
+    for backend, arguments in UNSPOKEN.items()
+}
+
+
+def test_each_backend_has_a_setting_that_it_refuses() -> None:
+    assert set(UNSPOKEN) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,13 +1,15 @@
-"""Server-sent events against the standard, and against a second, slow reading of it."""
+"""Server-sent events against the standard and a second, slow reading of it; JSON objects one behind the other."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from backends.framing import sse_events
+from backends.framing import ends_inside, json_objects, sse_events
 
 DATA = Path(__file__).with_name("data")
 
@@ -129,9 +131,10 @@ def test_what_was_written_is_read(events: list[list[str]], end: str, space: bool
     assert [payload.decode() for _, payload in read] == ["\n".join(lines) for lines in events]
 
 
-@pytest.mark.parametrize(
-    "path", sorted(DATA.glob("*/*stream*.body")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
+_STREAMS = [path for path in sorted(DATA.glob("*/*stream*.body")) if path.read_bytes().startswith(b"data:")]
+
+
+@pytest.mark.parametrize("path", _STREAMS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_captured_streams(path: Path) -> None:
     body = path.read_bytes()
     read = list(sse_events(body))
@@ -139,3 +142,70 @@ def test_captured_streams(path: Path) -> None:
     assert len(read) == len(re.findall(rb"^data:", body, re.MULTILINE)) > 0
     with_crlf = list(sse_events(body.replace(b"\n", b"\r\n")))
     assert [payload for _, payload in with_crlf] == [payload for _, payload in read]
+
+
+# -- JSON objects, one behind the other -------------------------------------------------------------------------------
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(blacklist_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+_OBJECTS = st.lists(
+    st.dictionaries(st.text(max_size=3), _VALUES, max_size=3) | st.lists(_VALUES, max_size=3), max_size=5
+)
+
+
+@given(values=_OBJECTS, between=st.sampled_from(["", "\n", " \r\n\t"]), indent=st.sampled_from([None, 2]))
+def test_objects_are_cut_where_each_ends(values: list[Any], between: str, indent: int | None) -> None:
+    texts = [json.dumps(value, indent=indent, ensure_ascii=False) for value in values]
+    body, ends = b"", []
+    for text in texts:
+        body += between.encode() + text.encode()
+        ends.append(len(body))
+    cut = json_objects(body + between.encode())
+    assert [end for end, _ in cut] == ends
+    assert [json.loads(payload) for _, payload in cut] == values
+    assert not ends_inside(body, events=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "cut"),
+    [
+        (b"", []),
+        (b" \n", []),
+        (b'{"a":"}{]["}', [(12, b'{"a":"}{]["}')]),
+        (b'{"a":"\\"}"}[]', [(11, b'{"a":"\\"}"}'), (13, b"[]")]),
+        (b'{"a":1}{"b', [(7, b'{"a":1}'), (10, b'{"b')]),
+        (b'{"a":1}, {"b":2}', [(7, b'{"a":1}'), (16, b', {"b":2}')]),
+        (b"hello", [(5, b"hello")]),
+        (b"}{}", [(1, b"}"), (3, b"{}")]),
+    ],
+)
+def test_objects_and_what_is_none(body: bytes, cut: list[tuple[int, bytes]]) -> None:
+    assert json_objects(body) == cut
+
+
+@given(st.binary(max_size=60) | st.text('{}[]"\\a, \n', max_size=40).map(str.encode))
+def test_any_bytes_as_objects(body: bytes) -> None:
+    """Nothing is lost but blanks, nothing comes twice, and ends grow."""
+    cut = json_objects(body)
+    ends = [end for end, _ in cut]
+    assert ends == sorted(set(ends)) and all(payload for _, payload in cut)
+    assert b"".join(b"".join(payload for _, payload in cut).split()) == b"".join(body.split())
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map(b"".join))
+def test_a_stream_breaks_off_where_its_last_line_is_not_blank(body: bytes) -> None:
+    """A blank line more changes nothing of what has ended, and ends what has not."""
+    if not ends_inside(body, events=True):
+        assert [payload for _, payload in sse_events(body)] == [payload for _, payload in sse_events(body + b"\n\n")]
+    assert ends_inside(body + b"data: x", events=True)
+    assert not ends_inside(body + b"data: x\n\n", events=True)
+
+
+@given(values=_OBJECTS.filter(bool), less=st.integers(1, 1000))
+def test_an_object_breaks_off_where_a_bracket_is_open(values: list[Any], less: int) -> None:
+    body = "".join(json.dumps(value) for value in values).encode()
+    last = len(json.dumps(values[-1]).encode())
+    assert ends_inside(body[: len(body) - 1 - less % last], events=False) == (less % last != last - 1)

@@ -6,7 +6,7 @@ import pytest
 from latency_profile import measures
 from latency_profile.records import NONE, Flag, Status
 from latency_profile.statistics import CHUNK
-from tests.make_records import SECOND, make_records
+from tests.make_records import SECOND, make_records, nanoseconds
 
 MS = 1_000_000
 
@@ -111,6 +111,66 @@ def test_unfinished_requests_count_as_slow_as_they_are_already():
     assert (measures.lateness_ns(records, rows) / SECOND).tolist() == [0, 0, 0.5, 2]
 
 
+def reasoning(**changes):
+    """Hidden tokens first, nothing hidden, hidden only, cut short among hidden ones, cut short before any, failed."""
+    return make_records(
+        [0, 1, 2, 3, 4, 5],
+        [0, 1.25, 2, 3, 4, 5],
+        [[0.5, 0.75, 1.0], [1.5, 1.75], [2.5, 3.0], [3.5, 4.0], [], [5.5, 5.75]],
+        [1.0, 1.75, 3.0, 6.0, 6.0, 6.0],
+        columns={
+            "first_visible_ns": nanoseconds([0.75, 1.5, -1, -1, -1, 5.75]),
+            "status": [Status.OK] * 3 + [Status.CANCELLED] * 2 + [Status.TRUNCATED],
+        },
+        measured_ns=6 * SECOND,
+        cut_short="SIGTERM",
+        **changes,
+    )
+
+
+def test_the_visible_answer_begins_behind_hidden_tokens():
+    records = reasoning()
+    rows = everything(records)
+    any_token = measures.time_to_first_token(records, rows, "sent_ns")
+    assert (any_token.values / SECOND).tolist() == [0.5, 0.25, 0.5, 0.5, 2]
+    assert any_token.unfinished.tolist() == [False] * 4 + [True]
+    visible = measures.time_to_first_visible(records, rows, "sent_ns")
+    assert (visible.values / SECOND).tolist() == [0.75, 0.25, 3, 2]  # the third never had a visible token
+    assert visible.unfinished.tolist() == [False, False, True, True]
+    from_due = measures.time_to_first_visible(records, rows, "due_ns")
+    assert (from_due.values / SECOND).tolist() == [0.75, 0.5, 3, 2]
+    assert measures.hidden_first(records, rows).tolist() == [True, False, True, True, False, False]
+    assert measures.hidden_only(records, rows).tolist() == [False, False, True, False, False, False]
+    assert not measures.hidden_first(records, ~rows).any()
+
+
+def test_an_answer_without_times_of_tokens_hides_nothing():
+    records = make_records([0, 1], streaming=False)
+    assert not measures.hidden_first(records, everything(records)).any()
+    assert not measures.hidden_only(records, everything(records)).any()
+
+
+def test_what_the_servers_own_times_leave_of_ours():
+    """Sent at 1, 2, 3, 4 s; the third was retried, the fourth failed; the second's server tells no queue."""
+    records = make_records(
+        [1, 2, 3, 4],
+        token_times_s=[[1.5, 2.0], [2.25, 2.5], [3.5, 4.0], [4.5, 5.0]],
+        columns={
+            "server_queue_ns": [100 * MS, NONE, 0, 1],
+            "server_prefill_ns": [380 * MS, 260 * MS, 1, 1],
+            "server_total_ns": [990 * MS, NONE, 1, 1],
+            "retries": [0, 0, 1, 0],
+            "status": [Status.OK, Status.OK, Status.OK, Status.STALLED],
+        },
+    )
+    rows = everything(records)
+    assert measures.server_time(records, rows, "server_queue_ns").values.tolist() == [100 * MS, 0]
+    assert measures.server_time(records, rows, "server_prefill_ns").values.tolist() == [380 * MS, 260 * MS, 1]
+    assert measures.server_time(records, rows, "server_decode_ns").values.tolist() == []
+    assert measures.unexplained_end_to_end(records, rows).values.tolist() == [10 * MS]
+    assert measures.unexplained_first_token(records, rows).values.tolist() == [20 * MS, -10 * MS]
+
+
 def test_window_of_a_plan_bounded_by_time():
     records = make_records(
         np.arange(0, 10, 0.5), duration_s=10.0, warmup_s=2.0, cooldown_s=3.0, measured_ns=11 * SECOND
@@ -186,8 +246,15 @@ def test_in_flight_counts_from_due_however_late_the_send():
 def test_counts():
     kinds = [Status.OK, Status.OK, Status.CONNECT_REFUSED, Status.TIMEOUT, Status.CANCELLED, Status.NOT_SENT]
     records = make_records(
-        range(6), [0, 1, -1, 3, 4, -1], columns={"status": kinds, "flags": [Flag.RESENT, 0, 0, Flag.RESENT, 0, 0]}
+        range(6),
+        [0, 1, -1, 3, 4, -1],
+        columns={
+            "status": kinds,
+            "flags": [Flag.RESENT, 0, 0, Flag.RESENT, 0, 0],
+            "retries": [200, 0, 100, 1, 0, 0],
+        },
     )
     found = measures.counts(records, everything(records))
     assert (found.planned, found.attempted, found.sent, found.succeeded) == (6, 5, 4, 2)
     assert (found.failed, found.resent, found.unfinished, found.not_sent) == (2, 2, 1, 1)
+    assert (found.retried, found.retries) == (3, 301)  # more than the column's type holds

@@ -1,11 +1,15 @@
 """Shards into one point: spools written by hand, collected and merged."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from backends import vllm
+from backends.base import Piece, Times
 from latency_profile.merge import merge
 from latency_profile.outcome import Flag
 from latency_profile.records import EVENT_COLUMNS, NONE, REQUEST_COLUMNS, PointContext, Records, Status, TokenSource
@@ -16,6 +20,11 @@ from tests.servers import odd
 
 START = 5_000_000
 MS = 1_000_000
+SERVER_TIMES = ("server_queue_ns", "server_prefill_ns", "server_decode_ns", "server_total_ns")
+ABSENT_WHERE_UNSENT = (
+    *("sent_ns", "first_token_ns", "first_visible_ns", "last_token_ns", "end_ns", "read_delay_ns"),
+    *("output_tokens", "server_input_tokens", "event_output_tokens", *SERVER_TIMES),
+)
 
 
 class Shard:
@@ -45,15 +54,21 @@ class Shard:
         self.read(index, token_ms[-1], odd.chunk(odd.DONE) + odd.chunk(b""))
         self.ended(index, token_ms[-1] + 1)
 
-    def collect(self, secrets: list[str] | None = None) -> Collected:
+    def retry(self, index: int, at_ms: float, number: int) -> None:
+        """An attempt failed, and there will be another."""
+        self._spool.note(Kind.RETRY, index, START + round(at_ms * MS), number)
+
+    def collect(self, secrets: list[str] | None = None, endpoint: str = "completions") -> Collected:
         self._spool.close()
         order = Collect(
             spool=self.spool_path,
             columns=self.columns,
             start_ns=START,
             backend="vllm",
-            endpoint="completions",
+            endpoint=endpoint,
             streaming=True,
+            bodies="",
+            bounds="",
             secrets=secrets or [],
         )
         return collect(order)
@@ -63,7 +78,9 @@ def shards(folder: Path, count: int) -> list[Shard]:
     return [Shard(folder, number) for number in range(count)]
 
 
-def join(parts: list[Shard], due_ms: list[float] | None, ended_ms: float = 1000, requests: int = 100) -> Records:
+def join(
+    parts: list[Shard], due_ms: list[float] | None, ended_ms: float = 1000, requests: int = 100, urls: int = 1
+) -> Records:
     """The records; the tokenizer of these tests counts letters."""
     return merge(
         cast("PointContext", None),
@@ -75,6 +92,7 @@ def join(parts: list[Shard], due_ms: list[float] | None, ended_ms: float = 1000,
             "input_tokens": np.arange(requests) + 10,
             "wanted_tokens": np.arange(requests) + 20,
         },
+        urls=urls,
         count_tokens=lambda texts: [len(text) for text in texts],
     )
 
@@ -137,9 +155,9 @@ def test_requests_that_a_stop_left_unsent_are_rows_among_the_others(tmp_path: Pa
     assert [events_of(records, row) for row in range(5)] == [[(5, 1)], [], [], [(35, 1), (36, 1)], []]
     for row in (2, 4):
         assert records["due_ns"][row] == row * 10 * MS
-        for name in ("sent_ns", "first_token_ns", "end_ns", "output_tokens", "server_input_tokens", "read_delay_ns"):
-            assert records[name][row] == NONE
-        assert (records["http_status"][row], records["answer_bytes"][row]) == (0, 0)
+        for name in ABSENT_WHERE_UNSENT:
+            assert records[name][row] == NONE, name
+        assert (records["http_status"][row], records["answer_bytes"][row], records["retries"][row]) == (0, 0, 0)
         assert records["token_source"][row] == TokenSource.NONE
         assert (records["input_tokens"][row], records["wanted_tokens"][row]) == (10 + row, 20 + row)
 
@@ -192,6 +210,109 @@ def test_a_request_that_was_sent_again_has_the_time_and_the_flags_of_the_second_
     assert records["flags"][0] == Flag.RESENT
 
 
+def test_a_retried_request_keeps_its_first_sending_and_only_its_last_answer(tmp_path: Path) -> None:
+    """0: two failed attempts, the first broke among its tokens. 1: its first attempt found no connection at all."""
+    part = Shard(tmp_path, 0)
+    part.sent(0, 3)
+    part.sent(1, 4)
+    part.ended(1, 6, End.BROKEN)
+    part.read(0, 5, odd.head() + odd.event("lost") * 3)
+    part.retry(0, 10, 1)
+    part.sent(0, 20)
+    part.read(0, 25, odd.plain(b"busy", "text/plain", "503 Service Unavailable"))
+    part.retry(0, 25, 2)
+    part.retry(2, 26, 1)
+    part.sent(0, 40, Flag.REUSED_CONNECTION)
+    part.sent(0, 41, Flag.RESENT)
+    part.sent(2, 42)
+    part.read(0, 60, odd.whole(2))
+    part.ended(0, 60)
+    part.read(2, 62, odd.whole(1))
+    part.ended(2, 62)
+    part.collect()
+    records = join([part], [2, 4, 5])
+    assert list(records["retries"]) == [2, 0, 1]
+    assert list(records["due_ns"]) == [2 * MS, 4 * MS, 5 * MS]
+    assert list(records["sent_ns"]) == [3 * MS, 4 * MS, 42 * MS]
+    assert list(records["status"]) == [Status.OK, Status.RESET, Status.OK]
+    assert list(records["http_status"]) == [200, 0, 200]
+    assert list(records["flags"]) == [Flag.RESENT, 0, 0]
+    assert list(records["first_token_ns"]) == [60 * MS, NONE, 62 * MS]
+    assert events_of(records, 0) == [(60, 1), (60, 1)]
+    assert records["answer_bytes"][0] == len(odd.whole(2))
+
+
+def test_a_request_that_failed_in_all_its_attempts(tmp_path: Path) -> None:
+    part = Shard(tmp_path, 0)
+    for number, at in enumerate((0, 100, 200)):
+        part.sent(0, at)
+        part.read(0, at + 5, odd.plain(b"busy", "text/plain", "503 Service Unavailable"))
+        if number < 2:
+            part.retry(0, at + 5, number + 1)
+    part.ended(0, 205)
+    part.collect()
+    records = join([part], [0])
+    assert (records["status"][0], records["http_status"][0]) == (Status.HTTP_UNAVAILABLE, 503)
+    assert (records["retries"][0], records["sent_ns"][0], records["end_ns"][0]) == (2, 0, 205 * MS)
+
+
+@pytest.mark.parametrize("urls", [1, 2, 3])
+def test_requests_go_to_the_urls_in_turn_also_those_never_sent(tmp_path: Path, urls: int) -> None:
+    even, odd_one = parts = shards(tmp_path, 2)
+    for index in (0, 2, 6):
+        even.answer(index, 0, [5])
+    odd_one.answer(1, 0, [5])
+    for part in parts:
+        part.collect()
+    records = join(parts, [0.0] * 8, urls=urls)
+    assert list(records["index"]) == list(range(8))
+    assert list(records["url"]) == [index % urls for index in range(8)]
+
+
+def test_the_visible_answer_begins_behind_its_reasoning(tmp_path: Path) -> None:
+    """0: reasoning, then an answer. 1: an answer. 2: reasoning only."""
+
+    def delta(kind: str) -> bytes:
+        return b'data: {"choices":[{"index":0,"delta":{"%s":"w"}}]}\n\n' % kind.encode()
+
+    part = Shard(tmp_path, 0)
+    for index, kinds in enumerate((("reasoning", "reasoning", "content"), ("content",), ("reasoning", "reasoning"))):
+        part.sent(index, 0)
+        part.read(index, 1, odd.head("200 OK", "text/event-stream", "transfer-encoding: chunked"))
+        for number, kind in enumerate(kinds):
+            part.read(index, 10 * (number + 1), odd.chunk(delta(kind)))
+        part.read(index, 90, odd.chunk(odd.DONE) + odd.chunk(b""))
+        part.ended(index, 90)
+    part.collect(endpoint="chat")
+    records = join([part], [0, 0, 0])
+    assert list(records["status"]) == [Status.OK] * 3
+    assert list(records["first_token_ns"]) == [10 * MS, 10 * MS, 10 * MS]
+    assert list(records["first_visible_ns"]) == [30 * MS, 10 * MS, NONE]
+
+
+class TellingDoor(vllm.CompletionsDoor):
+    """Its server tells in a header of its answers how long they queued, and in all how long they took."""
+
+    def read_head(self, headers: Mapping[bytes, bytes]) -> Piece | None:
+        queued = headers.get(b"x-queued-ns")
+        return Piece(times=Times(queue_ns=int(queued), total_ns=7_000_000_000)) if queued else None
+
+
+def test_what_the_server_says_of_its_times_stands_in_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    telling = dataclasses.replace(vllm.BACKEND, doors={"completions": TellingDoor})
+    monkeypatch.setattr("latency_profile.sender.collect.load", lambda _: telling)
+    part = Shard(tmp_path, 0)
+    for index, headers in enumerate((["x-queued-ns: 0"], [], ["x-queued-ns: 250"])):
+        part.sent(index, 0)
+        part.read(index, 1, odd.whole(1, *headers))
+        part.ended(index, 1)
+    part.collect()
+    records = join([part], [0, 0, 0])
+    assert list(records["server_queue_ns"]) == [0, NONE, 250]
+    assert list(records["server_total_ns"]) == [7_000_000_000, NONE, 7_000_000_000]
+    assert list(records["server_prefill_ns"]) == list(records["server_decode_ns"]) == [NONE] * 3
+
+
 def test_more_rows_than_are_held_at_a_time(tmp_path: Path) -> None:
     part = Shard(tmp_path, 0)
     count = 10_000
@@ -234,9 +355,9 @@ def test_a_few_messages_of_each_kind_are_kept_without_secrets(tmp_path: Path) ->
     part.sent(20, 0)
     part.ended(20, 1, End.CONNECT_FAILED, 111)
     errors = part.collect(secrets=["key-1", "key-2"]).errors
-    assert set(errors) == {"HTTP_CLIENT_ERROR", "CONNECT_REFUSED"}
+    assert set(errors) == {"HTTP_UNAUTHORIZED", "CONNECT_REFUSED"}
     assert errors["CONNECT_REFUSED"] == ["1 × ECONNREFUSED"]
-    kept = errors["HTTP_CLIENT_ERROR"]
+    kept = errors["HTTP_UNAUTHORIZED"]
     assert len(kept) == MESSAGES_KEPT
     assert kept[1] == "8 × HTTP 401: no ***"
     assert not any("key-1" in message or "key-2" in message or message.endswith("ke") for message in kept)

@@ -13,10 +13,10 @@ import pytest
 
 import latency_profile
 from latency_profile import results
-from latency_profile.records import Status, load
+from latency_profile.records import NONE, Status, load
 from latency_profile.results.schema import SCHEMA_FILES, json_schema
 from latency_profile.results.structure import PointResult, Profile
-from tests.make_records import make_context, make_records, uniform_records
+from tests.make_records import SERVER_TIMES, make_context, make_records, uniform_records
 
 PACKAGE = Path(latency_profile.__file__).parent
 POINT = json.loads((PACKAGE / "point.schema.json").read_text())
@@ -36,11 +36,20 @@ def varied():
     cut = make_records(
         [0, 1, 2], columns={"status": [Status.OK, Status.CANCELLED, Status.NOT_SENT]}, cut_short="SIGTERM"
     )
+    several = uniform_records(60, urls=["http://a:1", "http://b:1/team"])
+    several.columns["url"] = np.arange(60, dtype=np.uint16) % 2
+    several.columns["status"][:9] = Status.MALFORMED
+    several.columns["retries"][::7] = 3
+    several.columns["first_visible_ns"][::5] += 1_000
+    several.columns["first_visible_ns"][1::5] = NONE
+    for name in SERVER_TIMES:
+        several.columns[name][::3] = 10_000_000
     metrics = {"vllm:kv_cache_usage_perc": {"Mean": 0.25, "Max": None}}
     return {
         "streamed": uniform_records(60),
         "plain": uniform_records(60, streaming=False),
         "two models": two_models,
+        "several urls": several,
         "closed loop": uniform_records(60, request_rate=None, concurrency=8),
         "burst": uniform_records(60, request_rate=None, duration_s=None),
         "metrics": uniform_records(60, server_metrics=metrics),
@@ -90,6 +99,11 @@ def changed(change):
         lambda text: text["summary_stats"]["stats"].clear(),
         lambda text: text["summary_stats"]["stats"][0]["model_server_metrics"].append({"Mean": 1}),
         lambda text: text.pop("cut_short"),
+        lambda text: text.pop("by_url"),
+        lambda text: text["server"].pop("times"),
+        lambda text: text["latency"]["response"].pop("ttft_visible"),
+        lambda text: text["load"]["counts"].update(retries=-1),
+        lambda text: text["tokens"].update(hidden_only=-1),
     ],
 )
 def test_the_schema_refuses_what_is_not_a_point(change):
@@ -163,9 +177,18 @@ def test_profile_file_keeps_the_schema():
     first = text["points"][0]
     assert first["files"] == points[0].files
     assert first["e2e"] == json.loads(msgspec.json.encode(points[0].result.latency.response.e2e))
-    closed = text["points"][3]
+    at = list(varied()).index("closed loop")
+    closed = text["points"][at]
     assert closed["concurrency"] == 8
-    assert closed["e2e"] == json.loads(msgspec.json.encode(points[3].result.latency.service.e2e))
+    assert closed["e2e"] == json.loads(msgspec.json.encode(points[at].result.latency.service.e2e))
+
+
+def test_profile_file_names_the_urls_and_its_version():
+    records = varied()["several urls"]
+    outcome = results.Outcome(records.context, results.point_result(records), [])
+    text = json.loads(results.profile_file([outcome])[1])
+    assert text["urls"] == ["http://a:1", "http://b:1/team"]
+    assert text["schema_version"] == "1.1"
 
 
 def test_an_existing_file_is_never_replaced_unasked(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from latency_profile import results
 from latency_profile.records import Status
-from tests.make_records import SECOND, make_records, uniform_records
+from tests.make_records import SECOND, SERVER_TIMES, make_records, uniform_records
 
 
 def numbers(value):
@@ -26,15 +26,26 @@ def numbers(value):
 @st.composite
 def points(draw):
     n = draw(st.integers(0, 12))
-    statuses = draw(st.lists(st.sampled_from(list(Status)), min_size=n, max_size=n))
+
+    def each(value):
+        return st.lists(value, min_size=n, max_size=n)
+
+    statuses = draw(each(st.sampled_from(list(Status))))
     steps = [draw(st.lists(st.floats(0, 5), max_size=4)) for _ in range(n)]
-    due = np.sort(draw(st.lists(st.floats(0, 9), min_size=n, max_size=n)))
+    due = np.sort(draw(each(st.floats(0, 9))))
     closed = draw(st.booleans())
     return make_records(
         [-1.0] * n if closed else due,
         due,
         [list(at + np.cumsum(row)) for at, row in zip(due, steps, strict=True)],
-        columns={"status": statuses, "output_tokens": draw(st.lists(st.integers(-1, 4), min_size=n, max_size=n))},
+        columns={
+            "status": statuses,
+            "output_tokens": draw(each(st.integers(-1, 4))),
+            "url": draw(each(st.integers(0, 1))),
+            "retries": draw(each(st.integers(0, 255))),
+            **{name: draw(each(st.integers(-1, 5 * SECOND))) for name in (*SERVER_TIMES, "first_visible_ns")},
+        },
+        urls=["http://a", "http://b"],
         concurrency=2 if closed else None,
         request_rate=None if closed else draw(st.sampled_from([None, 1.5])),
         duration_s=draw(st.sampled_from([None, 0.0, 4.0, 10.0])),
@@ -53,6 +64,9 @@ def test_no_number_is_nan_or_infinite_and_no_request_is_lost(records):
     load = result.load.counts
     assert load.planned == load.succeeded + load.failed + load.unfinished + load.not_sent == len(records)
     assert sum(result.errors_by_kind.values()) == load.planned - load.succeeded
+    assert sum(one.planned for one in result.by_url) == result.window.requests
+    for one in result.by_url:
+        assert sum(one.errors_by_kind.values()) == one.planned - one.succeeded
 
 
 @settings(deadline=None, max_examples=40)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from latency_profile.records import NONE
 from latency_profile.report.rows import log_line, table_row
 from latency_profile.results import point_result
 from tests.make_records import make_records
@@ -25,3 +26,21 @@ def test_a_percentile_without_an_upper_bound_says_so() -> None:
     row = table_row("10", point_result(make_records(due, end_s=due + 0.25, streaming=False, duration_s=4.0)))
     assert row.e2e_p99_ms.at_least
     assert not row.e2e_p50_ms.at_least
+
+
+def test_a_point_is_noted_only_for_what_happened() -> None:
+    def notes(**columns: object) -> tuple[str, ...]:
+        records = make_records([0, 1, 2], token_times_s=[[0.5], [1.5], [2.5]], columns=columns)
+        return table_row("1", point_result(records)).notes
+
+    assert notes() == ()
+    assert notes(retries=[0, 1, 0]) == ("1 request tried again (1 more attempt)",)
+    assert notes(retries=[0, 2, 3], first_visible_ns=[NONE, NONE, 2_500_000_000]) == (
+        "2 requests tried again (5 more attempts)",
+        "2 answers without a visible token",
+    )
+
+
+def test_the_tables_ttft_is_to_any_token() -> None:
+    records = make_records([0], token_times_s=[[0.5, 0.75]], columns={"first_visible_ns": [750_000_000]})
+    assert table_row("1", point_result(records)).ttft_p50_ms.value == 500.0

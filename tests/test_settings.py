@@ -21,6 +21,16 @@ LEVELS: list[tuple[str, list[str], tuple[str, Any], tuple[str, Any], tuple[Any, 
     ("file_prefix", [], ("a", "a"), ("b", "b"), ("c", "c"), "benchmark"),
     ("port", [], ("81", 81), ("82", 82), (83, 83), 7080),
     ("request_timeout", [], ("1.5", 1.5), ("2", 2.0), (3, 3.0), 10800.0),
+    (
+        "url",
+        [],
+        ("http://a,HTTPS://b/c/", ("http://a", "https://b/c")),
+        ("https://d:9000", ("https://d:9000",)),
+        (["http://e", "http://[::1]:80"], ("http://e", "http://[::1]:80")),
+        (),
+    ),
+    ("retries", [], ("20", 20), ("0", 0), (3, 3), 0),
+    ("wait_for_server", [], ("600", 600.0), ("0.5", 0.5), (3, 3.0), None),
     ("request_rate", [], ("inf", math.inf), ("2", 2.0), (0.5, 0.5), math.inf),
     ("ignore_eos", [], ("", True), ("false", False), (True, True), False),
     ("models", [], ("a,b", ("a", "b")), ("c", ("c",)), (["d", "e"], ("d", "e")), ()),
@@ -170,6 +180,27 @@ def test_headers_repeat() -> None:
     assert settings.header == (("X-A", "1"), ("X-B", "2"))
 
 
+def test_urls_repeat() -> None:
+    argv = [*ENOUGH, "--url", "http://a, http://b", "--url=http://c", "--url", "http://d"]
+    settings = load(argv, {})
+    assert settings.url == ("http://a", "http://b", "http://c", "http://d")
+    assert settings.as_dict()["url"] == ["http://a", "http://b", "http://c", "http://d"]
+    assert load(ENOUGH, {}).url == ()
+
+
+def test_what_goes_with_several_urls() -> None:
+    urls = "--url=https://a,http://b,https://c"
+    assert load([*ENOUGH, urls, "--insecure", "--tcp-conn-limit=3", "--num-prompts=3"], {}).insecure
+
+
+def test_a_list_of_a_file_is_not_cut_at_commas_but_where_its_flag_repeats(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text('models: ["a,b", c]\nurl: ["http://a,http://b"]\n')
+    settings = load([*ENOUGH, f"--config={config}"], {})
+    assert settings.models == ("a,b", "c")
+    assert settings.url == ("http://a", "http://b")
+
+
 def test_burstiness_selects_gamma_arrivals() -> None:
     argv = [*ENOUGH, "--request-rate=2"]
     assert load([*argv, "--burstiness=0.5"], {}).arrival == "gamma"
@@ -255,7 +286,6 @@ def test_help_imports_nothing_heavy() -> None:
         "yaml",
         "rich",
         "requests",
-        "msgspec",
         "tokenizers",
         "transformers",
         "google",

@@ -28,12 +28,9 @@ def refusal(argv: list[str], environ: dict[str, str] | None = None) -> str:
 
 VALUES = [
     # flag, what it got, a part of what the line says it takes
-    ("--backend", "tgi", "(not built yet), takes one of vllm, openai"),
-    ("--backend", "naive_transformers", "(not built yet), takes one of vllm"),
-    ("--backend", "tensorrt_llm_triton", "(not built yet), takes one of vllm"),
-    ("--backend", "sax", "(not built yet), takes one of vllm"),
-    ("--backend", "jetstream", "(not built yet), takes one of vllm"),
-    ("--backend", "vlm", "takes one of vllm, openai; did you mean vllm?"),
+    ("--backend", "vlm", "takes one of vllm, tgi, naive_transformers, tensorrt_llm_triton, sax, jetstream, sglang, "),
+    ("--backend", "vlm", "; did you mean vllm?"),
+    ("--backend", "jet-stream", "; did you mean jetstream?"),
     ("--host", "http://server", "takes a host name or an address, without scheme and port"),
     ("--port", "0", "takes a whole number from 1 to 65535"),
     ("--port", "65536", "takes a whole number from 1 to 65535"),
@@ -41,6 +38,11 @@ VALUES = [
     ("--url", "gateway:8443", "takes a URL such as"),
     ("--url", "ftp://gateway", "takes a URL such as"),
     ("--url", "http://gateway:70000", "takes a URL such as"),
+    ("--prometheus-url", "grpc://p", "takes a URL such as http://prometheus:9090"),
+    ("--retries", "-1", "takes a whole number from 0 to 20"),
+    ("--retries", "21", "takes a whole number from 0 to 20"),
+    ("--wait-for-server", "0", "takes a number above 0"),
+    ("--wait-for-server", "inf", "takes a number above 0"),
     ("--models", "a,,b", "takes model names separated by commas"),
     ("--request-timeout", "0", "takes a number above 0"),
     ("--request-timeout", "inf", "takes a number above 0"),
@@ -179,9 +181,10 @@ COMBINATIONS = [
     ([*DUMMY, "--use-beam-search"], "--use-beam-search: got --best-of 1, takes --best-of 2 or more", ""),
     ([*DUMMY, "--stream-request", "--best-of=2"], "--best-of: got 2, takes no --stream-request", ""),
     ([*DUMMY, "--sax_model=/m"], "--sax_model: got '/m', takes --backend sax, not vllm", ""),
-    ([*DUMMY, "--url=http://a", "--host=b"], "--url: got 'http://a', takes no --host beside it", ""),
-    ([*DUMMY, "--url=http://a", "--port=1"], "--url: got 'http://a', takes no --port beside it", ""),
-    ([*DUMMY, "--insecure"], "--insecure: got True, takes effect only with a --url of https", ""),
+    ([*DUMMY, "--url=http://a", "--host=b"], "--url: got http://a, takes no --host beside it", ""),
+    ([*DUMMY, "--url=http://a", "--port=1"], "--url: got http://a, takes no --port beside it", ""),
+    ([*DUMMY, "--insecure"], "--insecure: got True, takes effect only with a --url of https or grpcs", ""),
+    ([*DUMMY, "--url=http://a", "--insecure"], "--insecure: got True, takes effect only with a --url of https", ""),
     ([*DUMMY, "--ca-file=ca.pem"], "--ca-file: got 'ca.pem', takes effect only with a --url of https", ""),
     (
         [*DUMMY, "--url=https://a", "--ca-file=/no/ca"],
@@ -360,6 +363,8 @@ SECRETS = [
     ["--api-key-env=sk-hush"],  # the key in place of the variable's name
     ["--api-key-env=hush"],  # the same, and it could be a name
     ["--url=http://user:hush@host"],
+    ["--url=http://host,http://user:hush@host"],
+    ["--url", "http://host", "--url", "http://user:hu,hush@host"],
     ["--url=http://host/?key=hush"],
     ["--prometheus-url=http://user:hush@host"],
     ['--extra-body={"api_key": "hush"'],

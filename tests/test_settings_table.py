@@ -9,7 +9,7 @@ import pytest
 
 from backends import NAMES
 from latency_profile.settings import help_text, markdown_table
-from latency_profile.settings.definition import BY_NAME, PLANNED, ROWS
+from latency_profile.settings.definition import BY_NAME, ROWS
 from latency_profile.settings.rows import Setting
 from latency_profile.settings.shown import default_text
 
@@ -89,10 +89,10 @@ def test_promised_flags_keep_their_meaning(name: str) -> None:
         assert first in BY_NAME[name].help.lower()
 
 
-def test_promised_backends_are_there_or_known_as_not_built_yet() -> None:
+def test_promised_backends_are_there() -> None:
     promised = PROMISED["backend"].choices
     assert len(promised) == 6
-    assert set(promised) <= set(NAMES) | set(PLANNED)
+    assert set(promised) <= set(NAMES)
     assert BY_NAME["backend"].kind.choices == NAMES
 
 

@@ -10,7 +10,9 @@ from latency_profile import verdict
 from latency_profile.errors import Exit
 from latency_profile.records import Status
 from latency_profile.verdict import Kind, Verdict, exit_code, judge
-from tests.make_records import make_records, uniform_records
+from tests.make_records import SECOND, make_records, uniform_records
+
+NO_FAILURE = (Status.OK, Status.CANCELLED, Status.NOT_SENT)
 
 
 def queue(rate, capacity, duration_s, slots=8, seed=0, **context):
@@ -60,6 +62,19 @@ def test_failed_above_one_in_twenty():
 
 def test_unfinished_requests_are_not_failures():
     assert judge(failing(100, kind=Status.CANCELLED)).verdict is not Kind.FAILED
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Status if kind not in NO_FAILURE])
+def test_every_other_end_is_a_failure(kind):
+    assert judge(failing(51, kind=kind)).verdict is Kind.FAILED
+
+
+def test_a_retried_request_is_as_late_as_its_first_attempt():
+    """Its answer came from a second attempt, seconds later: the client was not late."""
+    records = late(0.2, 1)
+    records.columns["retries"][::10] = 2
+    records.columns["end_ns"][::10] += 5 * SECOND
+    assert judge(records).verdict is Kind.VALID
 
 
 def test_late_sends_limit_the_point():

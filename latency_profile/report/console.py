@@ -52,6 +52,7 @@ class TableRow:
     response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
     dollars_per_million_output: float | None = None
     reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
+    notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
 
 
 class Column(NamedTuple):
@@ -123,7 +124,7 @@ def render_table(
     terminal: bool | None = None,
     width: int | None = None,
 ) -> None:
-    """Writes the table, why points are not VALID, and where the files went.
+    """Writes the table, notes on single points, why points are not VALID, and where the files went.
 
     `load` heads the first column: its group and its name (("in", "flight") for a closed loop). Columns without any
     figure are left out. Where all columns do not fit into the width (80 when the stream is no terminal), the table
@@ -162,6 +163,7 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
         if latency:
             lines += [Line(""), *grid([load_column, *latency], rows)]
     lines += [Line(text, "dim") for text in legend(latency, rows)]
+    lines += [Line(f"at {row.load}: {', '.join(row.notes)}", "dim") for row in rows if row.notes]
     reasons = [(row, reason) for row in rows if row.verdict != "VALID" for reason in row.reasons]
     if reasons:
         lines.append(Line(""))

@@ -1,6 +1,7 @@
 """From a point's result to its line of the table and to its line of the log: units and picks, no statistics."""
 
 import math
+from collections.abc import Iterator
 
 from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number
 from latency_profile.results import PointResult
@@ -32,6 +33,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
         response_e2e_p99_ms=_p99(response.e2e if response else None),
         dollars_per_million_output=cost.usd_per_million_output_tokens if cost else None,
         reasons=tuple(result.verdict.reasons),
+        notes=tuple(_notes(result)),
     )
 
 
@@ -45,6 +47,18 @@ def log_line(row: TableRow) -> str:
     if known:
         parts.append(f"p50: {', '.join(known)} ms")
     return f"{row.verdict}: " + ", ".join(parts)
+
+
+def _notes(result: PointResult) -> Iterator[str]:
+    counts, hidden_only = result.load.counts, result.tokens.hidden_only
+    if counts.retried:
+        yield f"{_counted(counts.retried, 'request')} tried again ({_counted(counts.retries, 'more attempt')})"
+    if hidden_only:
+        yield f"{_counted(hidden_only, 'answer')} without a visible token"
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _p50(distribution: Distribution | None) -> Figure:

@@ -53,6 +53,7 @@ def profile_file(points: Sequence[Outcome]) -> tuple[str, bytes]:
         date=first.date,
         backend=first.backend,
         endpoint=first.endpoint,
+        urls=first.urls,
         models=first.models,
         tokenizer=first.tokenizer,
         exit_code=exit_code(point.result.verdict for point in points),

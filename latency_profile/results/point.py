@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from latency_profile import measures
 from latency_profile.cost import cost
 from latency_profile.measures import Rates, Rows, Window
-from latency_profile.records import NONE, PointContext, Records, Status, TokenSource
+from latency_profile.records import NONE, PointContext, Records, TokenSource
+from latency_profile.results.errors import errors_by_kind, seed_errors
+from latency_profile.results.latency import latency, server_times, stalls
 from latency_profile.results.structure import (
     FLAT,
     SCHEMA_VERSION,
@@ -19,45 +21,26 @@ from latency_profile.results.structure import (
     Config,
     Disagreement,
     Disagreements,
-    Latency,
     Lateness,
     Load,
     Mean,
     Metrics,
     PointResult,
     RequestCounts,
-    Response,
     Server,
-    Service,
-    Stalls,
     StartTime,
     SummaryStat,
     SummaryStats,
     Throughput,
     Tokens,
     TokensPerEvent,
+    UrlResult,
     WindowBounds,
 )
 from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, describe, quantile, summarize
 from latency_profile.verdict import judge
 
 ALL_MODELS = "weighted"  # the name of all models together
-
-# A pause of a second breaks a reader's train of thought (Nielsen, Usability Engineering, 1993, chapter 5).
-STALL_LIMIT_S = 1.0
-
-# The seed's names of errors; every other status that is not OK counts as unknown_error.
-SEED_ERRORS = {
-    Status.CONNECT_REFUSED: "ClientConnectorError",
-    Status.CONNECT_TIMEOUT: "ClientConnectorError",
-    Status.TLS_FAILED: "ClientConnectorError",
-    Status.TIMEOUT: "TimeoutError",
-    Status.CONTENT_TYPE: "ContentTypeError",
-    Status.NOT_HTTP: "ContentTypeError",
-    Status.RESET: "ClientOSError",
-    Status.DISCONNECTED: "ServerDisconnectedError",
-    Status.TRUNCATED: "ServerDisconnectedError",
-}
 
 
 def point_result(records: Records, model: str | None = None) -> PointResult:
@@ -96,14 +79,13 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         ),
         load=_load(records, rows, span),
         throughput=None if rates is None else _throughput(rates),
-        latency=_latency(records, rows & span.rows, gaps),
-        stalls=None if gaps is None else _stalls(gaps),
+        latency=latency(records, rows & span.rows, gaps),
+        stalls=None if gaps is None else stalls(gaps),
         tokens=_tokens(records, good),
-        errors_by_kind={
-            kind.name: int((records["status"][rows] == kind).sum()) for kind in Status if kind is not Status.OK
-        },
+        errors_by_kind=errors_by_kind(records["status"][rows]),
+        by_url=_by_url(records, rows, span),
         cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
-        server=Server(metrics=context.server_metrics),
+        server=Server(metrics=context.server_metrics, times=server_times(records, rows & span.rows)),
         client=context.client,
         provenance=context.provenance,
         cut_short=context.cut_short,
@@ -165,21 +147,12 @@ def _metrics(records: Records, rows: Rows, good: Rows, summaries: Mapping[str, S
         total_tokens=inputs + outputs,
         tokens_per_sec=per_second(inputs + outputs),
         **flat,
-        **_seed_errors(records["status"][rows]),
+        **seed_errors(records["status"][rows]),
     )
 
 
 def _offered(context: PointContext) -> Any:
     return "inf" if context.request_rate is None else float(context.request_rate)
-
-
-def _seed_errors(statuses: NDArray[Any]) -> dict[str, int]:
-    """Counts by the seed's six names; they sum up to attempted - succeeded."""
-    totals = dict.fromkeys((*SEED_ERRORS.values(), "unknown_error"), 0)
-    for kind in Status:
-        if kind not in (Status.OK, Status.NOT_SENT):
-            totals[SEED_ERRORS.get(kind, "unknown_error")] += int((statuses == kind).sum())
-    return totals
 
 
 def _dimensions(context: PointContext, name: str) -> dict[str, str]:
@@ -258,36 +231,30 @@ def _throughput(rates: Rates) -> Throughput:
     )
 
 
-def _latency(records: Records, rows: Rows, gaps: Sample | None) -> Latency:
-    streaming = records.context.streaming
-
-    def ttft(origin: str) -> Any:
-        return describe(measures.time_to_first_token(records, rows, origin)) if streaming else None
-
-    return Latency(
-        service=Service(
-            ttft=ttft("sent_ns"),
-            tpot=describe(measures.time_per_output_token(records, rows)) if streaming else None,
-            itl=None if gaps is None else describe(gaps),
-            ntpot=describe(measures.normalized_time_per_output_token(records, rows)),
-            e2e=describe(measures.end_to_end(records, rows, "sent_ns")),
-        ),
-        response=None
-        if records.context.concurrency is not None
-        else Response(ttft=ttft("due_ns"), e2e=describe(measures.end_to_end(records, rows, "due_ns"))),
-    )
-
-
-def _stalls(gaps: Sample) -> Stalls:
-    largest = np.sort(measures.largest_gaps(gaps)) / NS_PER_S
-    return Stalls(
-        n=len(largest),
-        p50_s=quantile(largest, 0.5),
-        p99_s=quantile(largest, 0.99),
-        max_s=quantile(largest, 1.0),
-        limit_s=STALL_LIMIT_S,
-        share_above_limit=float((largest > STALL_LIMIT_S).mean()) if len(largest) else None,
-    )
+def _by_url(records: Records, rows: Rows, span: Window) -> list[UrlResult] | None:
+    """The window by where its requests went; None where all went to one URL."""
+    context = records.context
+    if len(context.urls) < 2:
+        return None
+    found = []
+    for number, url in enumerate(context.urls):
+        there = rows & (records["url"] == number)
+        due = there & span.rows
+        counts = measures.counts(records, due)
+        rates = measures.rates_in_window(records, there, span)
+        found.append(
+            UrlResult(
+                url=url,
+                planned=counts.planned,
+                succeeded=counts.succeeded,
+                failed=counts.failed,
+                errors_by_kind=errors_by_kind(records["status"][due]),
+                ttft=describe(measures.time_to_first_token(records, due, "sent_ns")) if context.streaming else None,
+                e2e=describe(measures.end_to_end(records, due, "sent_ns")),
+                output_tokens_per_s=None if rates is None else rates.output_tokens,
+            )
+        )
+    return found
 
 
 def _disagreement(ours: NDArray[Any], theirs: NDArray[Any], both: Rows) -> Disagreement:
@@ -320,4 +287,5 @@ def _tokens(records: Records, good: Rows) -> Tokens:
             ),
         ),
         tokens_per_event=per_event,
+        hidden_only=int(measures.hidden_only(records, good).sum()) if records.context.streaming else None,
     )

@@ -9,7 +9,7 @@ from latency_profile.cost import Cost
 from latency_profile.statistics import Distribution, Summary
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]
@@ -64,7 +64,7 @@ class PlainMetrics(_Whole, frozen=True, kw_only=True):
     total_tokens: Count
     tokens_per_sec: Rate | None
     ClientConnectorError: Annotated[int, Meta(ge=0, description="no connection, or no TLS")]
-    TimeoutError: Count
+    TimeoutError: Annotated[int, Meta(ge=0, description="no whole answer in time, begun or not")]
     ContentTypeError: Annotated[int, Meta(ge=0, description="the answer was not in the server's protocol")]
     ClientOSError: Annotated[int, Meta(ge=0, description="the connection broke")]
     ServerDisconnectedError: Annotated[int, Meta(ge=0, description="the server closed before the answer's end")]
@@ -153,6 +153,10 @@ class RequestCounts(_Whole, frozen=True, kw_only=True):
     succeeded: Count
     failed: Count
     resent: Annotated[int, Meta(ge=0, description="found a dead pooled connection and went out again on a fresh one")]
+    retried: Annotated[
+        int, Meta(ge=0, description="of more than one attempt; their latencies and lateness count from the first one")
+    ]
+    retries: Annotated[int, Meta(ge=0, description="attempts after the first ones, of all requests together")]
     unfinished: Annotated[int, Meta(ge=0, description="still waiting when the point was cut short")]
     not_sent: Annotated[int, Meta(ge=0, description="due, but not sent when the point was cut short")]
 
@@ -180,10 +184,19 @@ class Throughput(_Whole, frozen=True, kw_only=True):
     total_tokens_per_s: Rate
 
 
+_VISIBLE = (
+    "to the first token of the visible answer, behind reasoning and tool calls; answers of hidden tokens only have "
+    "none (tokens.hidden_only). Null unless streamed, and where no answer began with hidden tokens: it would be ttft"
+)
+
+
 class Service(_Whole, frozen=True, kw_only=True):
     """From sent: what the server did."""
 
-    ttft: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    ttft: Annotated[
+        Distribution | None, Meta(description="to the first token, hidden or visible; null unless streamed")
+    ]
+    ttft_visible: Annotated[Distribution | None, Meta(description=_VISIBLE)]
     tpot: Annotated[Distribution | None, Meta(description="null unless streamed")]
     itl: Annotated[Distribution | None, Meta(description="null unless streamed; n counts gaps")]
     ntpot: Distribution
@@ -193,7 +206,10 @@ class Service(_Whole, frozen=True, kw_only=True):
 class Response(_Whole, frozen=True, kw_only=True):
     """From due: what a user waited, the client's lateness included."""
 
-    ttft: Annotated[Distribution | None, Meta(description="null unless streamed")]
+    ttft: Annotated[
+        Distribution | None, Meta(description="to the first token, hidden or visible; null unless streamed")
+    ]
+    ttft_visible: Annotated[Distribution | None, Meta(description=_VISIBLE)]
     e2e: Distribution
 
 
@@ -242,10 +258,50 @@ class Tokens(_Whole, frozen=True, kw_only=True):
     sources: Annotated[dict[str, Count], Meta(description="requests by where their output tokens were counted")]
     disagreements: Disagreements
     tokens_per_event: Annotated[TokensPerEvent | None, Meta(description="null unless streamed")]
+    hidden_only: Annotated[
+        Count | None,
+        Meta(description="answers of hidden tokens only: reasoning, tool calls; null unless streamed"),
+    ]
+
+
+class ServerTimes(_Whole, frozen=True, kw_only=True):
+    """What the server itself says of each request, and what it leaves of our own figures.
+
+    Of succeeded requests of the window, each where the server says it; null where it never does. The differences leave
+    out requests that were retried, as the server speaks of their last attempt only. They may be below 0.
+    """
+
+    queue: Annotated[Distribution | None, Meta(description="waiting to be scheduled")]
+    prefill: Annotated[Distribution | None, Meta(description="reading the prompt")]
+    decode: Annotated[Distribution | None, Meta(description="making the output tokens")]
+    total: Annotated[Distribution | None, Meta(description="the whole request")]
+    unexplained_e2e: Annotated[
+        Distribution | None, Meta(description="service E2E - total: the network, HTTP on both sides, and this client")
+    ]
+    unexplained_ttft: Annotated[
+        Distribution | None,
+        Meta(description="service TTFT - queue - prefill; a queue that the server does not tell is part of it"),
+    ]
 
 
 class Server(_Whole, frozen=True, kw_only=True):
     metrics: ServerMetrics
+    times: Annotated[ServerTimes | None, Meta(description="null where the server says nothing of single requests")]
+
+
+class UrlResult(_Whole, frozen=True, kw_only=True):
+    """The requests of the window that went to one URL."""
+
+    url: str
+    planned: Count
+    succeeded: Count
+    failed: Count
+    errors_by_kind: Annotated[dict[str, Count], Meta(description="requests that did not succeed, by how they ended")]
+    ttft: Annotated[Distribution | None, Meta(description="service; null unless streamed")]
+    e2e: Annotated[Distribution, Meta(description="service")]
+    output_tokens_per_s: Annotated[
+        Rate | None, Meta(description="received inside the window; null where that has no length")
+    ]
 
 
 class PointResult(_Whole, frozen=True, kw_only=True):
@@ -270,6 +326,9 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     stalls: Annotated[Stalls | None, Meta(description="null unless streamed")]
     tokens: Tokens
     errors_by_kind: Annotated[dict[str, Count], Meta(description="requests that did not succeed, by how they ended")]
+    by_url: Annotated[
+        list[UrlResult] | None, Meta(description="where requests went to several URLs in turn; null with one URL")
+    ]
     cost: Annotated[Cost | None, Meta(description="null without a price")]
     server: Server
     client: Annotated[dict[str, Any], Meta(description="the client's own counts and health")]
@@ -303,6 +362,7 @@ class Profile(_Whole, frozen=True, kw_only=True):
     date: Annotated[str, Meta(description="of the first point, YYYYmmdd-HHMMSS, UTC")]
     backend: str
     endpoint: str
+    urls: Annotated[list[str], Meta(description="where requests went, in turn")]
     models: list[str]
     tokenizer: str
     exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts make of it")]

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+import backends
+from backends.base import DEFAULT_ENDPOINT
 from latency_profile.errors import UsageError
 from latency_profile.settings.definition import BY_NAME, Settings
 from latency_profile.settings.shown import shown
@@ -126,11 +128,37 @@ def _check_readable(settings: Settings, name: str) -> None:
         _refuse(settings, name, f"takes {BY_NAME[name].kind.takes} ({error.strerror})")
 
 
+def _check_urls(settings: Settings) -> None:
+    count = len(settings.url)
+    if not count:
+        return
+    grpc = {url.startswith("grpc") for url in settings.url}
+    if len(grpc) > 1:
+        _refuse(settings, "url", "takes URLs of http and https, or of grpc and grpcs, not both kinds")
+    doors = backends.load(settings.backend).doors
+    if True in grpc and not any(door.stream_framing == "grpc" for door in doors.values()):
+        _refuse(settings, "url", f"takes http or https with --backend {settings.backend}, which speaks no gRPC")
+    for name, door in doors.items():
+        if settings.endpoint == DEFAULT_ENDPOINT:  # whatever door is the first for such a URL
+            break
+        named = settings.endpoint.partition("=")[0] == name
+        speaks = door.stream_framing == "grpc"
+        if (named or settings.endpoint.strip("/") == door.path.strip("/")) and speaks not in grpc:
+            schemes = "grpc or grpcs" if speaks else "http or https"
+            _refuse(settings, "url", f"takes {schemes} with --endpoint {settings.endpoint}")
+    if 0 < settings.tcp_conn_limit < count:
+        _refuse(settings, "tcp_conn_limit", f"takes {count} or more, one for each URL")
+    if settings.given("num_prompts") and settings.num_prompts < count:
+        _refuse(settings, "num_prompts", f"takes {count} or more, one for each URL")
+
+
 def _check_server(settings: Settings, environ: Mapping[str, str]) -> None:
     _one_of(settings, "url", "host")
     _one_of(settings, "url", "port")
+    _check_urls(settings)
     for name in ("ca_file", "insecure"):
-        _needs(settings, name, (settings.url or "").lower().startswith("https:"), "a --url of https")
+        secure = any(url.startswith(("https:", "grpcs:")) for url in settings.url)
+        _needs(settings, name, secure, "a --url of https or grpcs")
     if settings.ca_file is not None and settings.insecure:
         _refuse(settings, "ca_file", "takes no --insecure beside it")
     _check_readable(settings, "ca_file")

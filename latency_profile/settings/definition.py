@@ -21,9 +21,7 @@ from latency_profile.settings.shown import plain
 
 Arrival = Literal["poisson", "gamma", "constant"]
 
-_SEED_BACKENDS = ("vllm", "tgi", "naive_transformers", "tensorrt_llm_triton", "sax", "jetstream")
-PLANNED = tuple(name for name in _SEED_BACKENDS if name not in NAMES)
-_BACKEND: Kind[str] = kinds.choice(NAMES, PLANNED)
+_BACKEND: Kind[str] = kinds.choice(NAMES)
 _ARRIVALS: tuple[Arrival, ...] = get_args(Arrival)
 
 _COUNT = kinds.whole(1)
@@ -35,9 +33,10 @@ _RATE = kinds.number(above=0, unlimited=True)
 class Server:
     backend: str = setting(_BACKEND, NAMES[0], "Model server to measure.")
     endpoint: str = setting(
-        kinds.text("the name of one of the backend's endpoints"),
+        kinds.text("the name of a door, its path, or NAME=/path"),
         "generate",
-        'The endpoint to send requests to. "generate" is the backend\'s own default.',
+        "The endpoint to send requests to. The name of one of the backend's doors, its path, or NAME=/path for that "
+        'door at another path. "generate" is the backend\'s first.',
     )
     host: str = setting(
         kinds.text("a host name or an address, without scheme and port", "HOST", r"[^\s/?#@]+"),
@@ -46,10 +45,17 @@ class Server:
         script="IP",
     )
     port: int = setting(kinds.whole(1, 65535), 7080, "The port number of the server.")
-    url: str | None = setting(
-        kinds.url("a URL such as https://gateway:8443/prefix"),
-        None,
-        "Base URL of the server in place of host and port; https and a path prefix are possible.",
+    url: tuple[str, ...] = setting(
+        kinds.listed(
+            kinds.url("", "http", "https", "grpc", "grpcs"),
+            "a URL such as https://gateway:8443/prefix or grpc://host:9000, or different ones separated by commas",
+            metavar="URL",
+            repeatable=True,
+            once=True,
+        ),
+        (),
+        "Base URL of the server in place of host and port: http, https, grpc or grpcs, with a path prefix where there "
+        "is one. Several (separated by commas, or the flag repeated) are asked in turn.",
     )
     models: tuple[str, ...] = setting(
         kinds.listed(kinds.text("a model name"), "model names separated by commas"),
@@ -63,7 +69,22 @@ class Server:
         "Individual request timeout.",
         unit="s",
     )
-    tcp_conn_limit: int = setting(kinds.whole(0), 0, "Most connections to the server at a time; 0 means no limit.")
+    retries: int = setting(
+        kinds.whole(0, 20),
+        0,
+        "Further attempts for a request that was refused (429, 502, 503, 504), found no connection or lost it before "
+        "the answer began. Off by default: a retried request keeps its first due time.",
+    )
+    wait_for_server: float | None = setting(
+        kinds.number(above=0),
+        None,
+        "Wait so long for the server: until it says that it is healthy, and has answered a first request. Not at all "
+        "where it is not given.",
+        unit="s",
+    )
+    tcp_conn_limit: int = setting(
+        kinds.whole(0), 0, "Most connections at a time, to all URLs together; 0 means no limit."
+    )
     header: Headers = setting(
         kinds.headers('"Name: value"'),
         (),
@@ -81,7 +102,7 @@ class Server:
         kinds.path("a readable file that holds the key"), None, "File that holds the server's API key."
     )
     ca_file: Path | None = setting(
-        kinds.path("a readable PEM file"), None, "Certificates to trust in place of the system's, for an https URL."
+        kinds.path("a readable PEM file"), None, "Certificates to trust in place of the system's, for https and grpcs."
     )
     insecure: bool = setting(BOOLEAN, False, "Do not check the server's certificate.")
 

@@ -33,12 +33,18 @@ class _Keep(argparse.Action):
         row, flag = BY_NAME[self.dest], option_string or ""
         if self.nargs == 0:
             values = not flag.startswith("--no-")
-        elif row.kind.repeatable:
-            values = [*getattr(namespace, self.dest, ([], None))[0], values]
+        elif row.kind.repeatable and self.dest in namespace:
+            before = getattr(namespace, self.dest)[0]
+            values = [*(before if isinstance(before, list) else [before]), values]
         setattr(namespace, self.dest, (values, Source("flag", flag)))
 
 
 class _Parser(argparse.ArgumentParser):
+    def format_help(self) -> str:
+        from latency_profile.report.backends import backends_table
+
+        return f"{super().format_help()}\n{backends_table()}"
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(" ".join(message.split()))
 

@@ -52,16 +52,14 @@ def hex_digits(takes: str) -> Kind[str]:
     return Kind("str", takes, lambda value: inner.read(value).lower(), "HEX")
 
 
-def choice(names: tuple[T, ...], planned: tuple[str, ...] = ()) -> Kind[T]:
-    """One of the names; those in `planned` are refused as known but not built yet."""
+def choice(names: tuple[T, ...]) -> Kind[T]:
+    """One of the names."""
     takes = "one of " + ", ".join(map(str, names))
 
     def read(value: object) -> T:
         for name in names:
             if str(value).strip() == str(name):
                 return name
-        if value in planned:
-            raise ValueError("not built yet")
         raise ValueError
 
     return Kind("str", takes, read, "NAME", tuple(map(str, names)))
@@ -107,18 +105,25 @@ def number(*, above: float | None = None, minimum: float | None = None, unlimite
     return Kind("float", takes + ', or "inf"' if unlimited else takes, read, "X")
 
 
-def listed(item: Kind[T], takes: str) -> Kind[tuple[T, ...]]:
-    """Values of one kind separated by commas, or a YAML list of them; at least one."""
+def listed(
+    item: Kind[T], takes: str, *, metavar: str = "LIST", repeatable: bool = False, once: bool = False
+) -> Kind[tuple[T, ...]]:
+    """Values of one kind separated by commas, or a YAML list of them; at least one. `once`: no value twice."""
 
     def read(value: object) -> tuple[T, ...]:
+        if isinstance(value, list) and repeatable:
+            value = ",".join(value) if all(isinstance(part, str) for part in value) else value
         if isinstance(value, str):
             value = value.split(",")
         parts = value if isinstance(value, list) else [value]
         if not parts:
             raise ValueError
-        return tuple(item.read(part) for part in parts)
+        values = tuple(item.read(part) for part in parts)
+        if once and len(set(values)) < len(values):
+            raise ValueError("the same twice")
+        return values
 
-    return Kind(f"comma-separated {item.type}", takes, read, "LIST")
+    return Kind(f"comma-separated {item.type}", takes, read, metavar, repeatable=repeatable)
 
 
 def _boolean(value: object) -> bool:
@@ -198,7 +203,7 @@ def headers(takes: str) -> Kind[Headers]:
     def read(value: object) -> Headers:
         if isinstance(value, dict):
             value = [f"{name}: {inner}" if isinstance(inner, str | int) else None for name, inner in value.items()]
-        lines = value.splitlines() if isinstance(value, str) else value
+        lines = (value.splitlines() or [value]) if isinstance(value, str) else value
         if not isinstance(lines, list):
             raise ValueError
         return tuple(_header(line) for line in lines)
@@ -206,8 +211,10 @@ def headers(takes: str) -> Kind[Headers]:
     return Kind("str", takes, read, '"NAME: VALUE"', repeatable=True)
 
 
-def url(takes: str) -> Kind[str]:
-    """An http or https address with at most a path prefix; a user, password, query or fragment might be a secret."""
+def url(takes: str, *schemes: str) -> Kind[str]:
+    """An address of one of the schemes (http and https where none is named) with at most a path prefix; a user,
+    password, query or fragment might be a secret."""
+    known = schemes or ("http", "https")
 
     def read(value: object) -> str:
         from urllib.parse import urlsplit
@@ -221,8 +228,8 @@ def url(takes: str) -> Kind[str]:
             raise ValueError from None
         if parts.username is not None or "?" in value or "#" in value:
             raise ValueError("user, password, query and fragment are not allowed in it")
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        if parts.scheme not in known or not parts.hostname or port == 0:
             raise ValueError
-        return value.strip().rstrip("/")
+        return parts.scheme + value.strip()[len(parts.scheme) :].rstrip("/")
 
     return Kind("str", takes, read, "URL")
