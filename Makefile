@@ -1,17 +1,18 @@
 # The two commands of the README, and what else there is to run. Everything lives in .venv and is made as it is needed.
 
 PYTHON ?= python3
+export PYTHON # tests/servers/install_*.sh make environments of it
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: profile test test-fast test-slow test-vllm lint docs benchmarks clean
+.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint docs clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
 
-test: $(VENV)/.test lint ## all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow and not vllm"
+test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
+	$(BIN)/python -m pytest -m "not slow and not vllm and not jetstream and not transformers_serve"
 
 test-slow: $(VENV)/.test ## tests that take more than 30 s each
 	$(BIN)/python -m pytest -m slow
@@ -19,6 +20,17 @@ test-slow: $(VENV)/.test ## tests that take more than 30 s each
 test-vllm: $(VENV)/.test ## profiles of a real vLLM on the CPU; installs 3.5 GB into .venvs/vllm
 	tests/servers/install_vllm.sh
 	$(BIN)/python -m pytest -m vllm
+
+test-jetstream: $(VENV)/.test ## profiles of a real JetStream with its mock engine; installs 3.2 GB into .venvs/jetstream
+	tests/servers/install_jetstream.sh
+	$(BIN)/python -m pytest -m jetstream
+
+test-transformers-serve: $(VENV)/.test ## profiles of a real `transformers serve` on the CPU; 1.6 GB in .venvs/transformers-serve
+	tests/servers/install_transformers_serve.sh
+	$(BIN)/python -m pytest -m transformers_serve
+
+triton: ## a real Triton for `make test`, 250 MB in .venvs/triton; without it its tests say so
+	-tests/servers/install_triton.sh
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
