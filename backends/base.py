@@ -73,10 +73,11 @@ class BadAnswer(ValueError):
 
 
 class Unsupported(ValueError):
-    """A setting that a door has no word for."""
+    """A setting that a door has no word for, or, where it is `missing`, cannot do without."""
 
-    def __init__(self, setting: str, door: str) -> None:
-        super().__init__(f"--{setting.replace('_', '-')} has no counterpart in {door}")
+    def __init__(self, setting: str, door: str, *, missing: bool = False) -> None:
+        flag = f"--{setting.replace('_', '-')}"
+        super().__init__(f"{flag} is needed for {door}" if missing else f"{flag} has no counterpart in {door}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +122,17 @@ class Door:
     stream_framing: ClassVar[Framing] = "sse"
     marks_end: ClassVar[bool] = True  # an answer says how it ended; without, its HTTP message is whole or it is not
     health_path: ClassVar[str | None] = None  # where this door is not of the server whose health the backend names
+    names_model: ClassVar[bool] = False  # its requests hold the model's name, so that none can be made up
     echoes: ClassVar[bool] = False  # answers may repeat the prompt: `own_text` cuts it off
 
     def __init__(self, options: Options) -> None:
         """Raises Unsupported for a setting that this door cannot spell: to drop it would measure something else."""
         self.stream = options.stream
-        here = (self.stream_path if options.stream else None) or self.path
+        here = self.here
         if options.stream and not self.traits.streams:
             raise Unsupported("stream_request", here)
         if not options.stream and not self.traits.answers_whole:
-            raise Unsupported("no_stream_request", here)
+            raise Unsupported("stream_request", here, missing=True)
         for name in SAMPLING:
             if getattr(options, name) != getattr(_NOTHING_ASKED, name) and name not in self.traits.settings:
                 raise Unsupported(name, here)
@@ -140,10 +142,10 @@ class Door:
         """How the body of a 200 is cut into events."""
         return self.stream_framing if self.stream else self.whole_framing
 
-    def path_for(self, model: str) -> str:
-        """Where a request for this model goes."""
-        path = (self.stream_path if self.stream else None) or self.path
-        return path.replace("{model}", quote(model, safe=""))
+    @property
+    def here(self) -> str:
+        """The path, in which `{model}` may stand."""
+        return (self.stream_path if self.stream else None) or self.path
 
     def body(self, request: Request) -> bytes:
         """The request's body, JSON in UTF-8 (of a gRPC door: the message)."""
@@ -169,15 +171,16 @@ _NOTHING_ASKED = Options()
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The door that `--endpoint` names, made; `path` where the user gave a path of his own."""
+    """The door that `--endpoint` names, made; `path` where the user gave one, in which `{model}` may stand."""
 
     name: str
     door: Door
     path: str | None = None
+    model: str | None = None  # where the user's path names one
 
     def path_for(self, model: str) -> str:
         """Where a request for this model goes."""
-        return self.path or self.door.path_for(model)
+        return (self.path or self.door.here).replace("{model}", quote(model, safe=""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,29 +206,27 @@ class Backend:
         """
         doors = {name: make for name, make in self.doors.items() if grpc in (None, make.stream_framing == "grpc")}
         name, _, path = endpoint.partition("=")
-        if path:
-            return Chosen(name, doors[name](options), "/" + path.lstrip("/"))
+        if path.startswith("/"):
+            return Chosen(name, doors[name](options), path)
         if endpoint == DEFAULT_ENDPOINT and doors:
             endpoint = next(iter(doors))
         for name, make in doors.items():
-            if endpoint == name or _is(make.path, endpoint):
-                return Chosen(name, make(options), _given(make.path, endpoint, name))
-            if make.stream_path and _is(make.stream_path, endpoint):
-                if not options.stream:
-                    raise Unsupported("no_stream_request", make.stream_path)
-                return Chosen(name, make(options), _given(make.stream_path, endpoint, name))
+            if endpoint == name:
+                return Chosen(name, make(options))
+            for template in filter(None, (make.path, make.stream_path)):
+                if (model := _model_in(template, endpoint)) is None:
+                    continue
+                if template == make.stream_path and not options.stream:
+                    raise Unsupported("stream_request", template, missing=True)
+                door = make(options)
+                return Chosen(name, door, door.here.replace("{model}", model), model) if model else Chosen(name, door)
         raise KeyError(endpoint)
 
 
-def _is(template: str, endpoint: str) -> bool:
-    """Whether the endpoint spells this path, with any model in it."""
-    parts, wanted = template.strip("/").split("/"), endpoint.strip("/").split("/")
-    return len(parts) == len(wanted) and all(
-        part in (given, "{model}") for part, given in zip(parts, wanted, strict=True)
-    )
-
-
-def _given(template: str, endpoint: str, name: str) -> str | None:
-    """The endpoint as a path of the user's own, where it names a model in the place of `{model}`."""
-    own = "{model}" in template and endpoint != name and "{model}" not in endpoint
-    return "/" + endpoint.strip("/") if own else None
+def _model_in(template: str, endpoint: str) -> str | None:
+    """What the endpoint has in the place of `{model}`, "" where nothing or just that; None for another path."""
+    parts, given = template.strip("/").split("/"), endpoint.strip("/").split("/")
+    if len(parts) != len(given) or any(part not in (own, "{model}") for part, own in zip(parts, given, strict=True)):
+        return None
+    model = given[parts.index("{model}")] if "{model}" in parts else ""
+    return "" if model == "{model}" else model

@@ -41,7 +41,7 @@ class _Event(msgspec.Struct):
 
 
 class _Timed(msgspec.Struct):
-    timings: _Timings
+    timings: _Timings | None = None
 
 
 _events = msgspec.json.Decoder(_Event)
@@ -106,7 +106,8 @@ def _with_times(piece: Piece, payload: bytes) -> Piece:
     """The piece and the server's times, which stand beside the usage. Inside a text the quotes would be escaped."""
     if b'"timings":' not in payload or piece.error is not None:
         return piece
-    return piece._replace(times=_times(decode(_timed, payload, "timings of llama.cpp").timings))
+    timings = decode(_timed, payload, "timings of llama.cpp").timings
+    return piece if timings is None else piece._replace(times=_times(timings))
 
 
 class CompletionsDoor(openai.CompletionsDoor):

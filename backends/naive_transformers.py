@@ -72,7 +72,10 @@ class PredictDoor(JsonDoor):
 
     def own_text(self, body: bytes, text: str) -> str:
         """Of "Prompt:\\n<prompt>\\nOutput:\\n<text>" the last part, whatever stands in the prompt or in the text."""
-        instances = decode(_asked, body, "a request of ours").instances
+        try:
+            instances = decode(_asked, body, "a request of ours").instances
+        except BadAnswer:  # --extra-body has made something else of it
+            return text
         echo = ECHO_HEAD + (instances[0].prompt if instances else "")
         if not text.startswith(echo):
             return text

@@ -85,6 +85,8 @@ def read_event(payload: bytes) -> Piece:
         if usage is None and event.object is None:
             raise BadAnswer("neither choices nor usage nor error in it")
         return Piece(total_output=total, input_tokens=prompt)
+    if len(event.choices) > 1:
+        total = None  # it is of all of them together, and the first, the best, is what was asked for
     choice = event.choices[0]
     message = choice.delta or choice.message
     if message is None:
@@ -119,6 +121,7 @@ class CompletionsDoor(JsonDoor):
     """POST /v1/completions."""
 
     path: ClassVar[str] = "/v1/completions"
+    names_model: ClassVar[bool] = True
     length_field: ClassVar[str] = "max_tokens"
     traits: ClassVar[Traits] = Traits(
         settings=frozenset({"best_of", "temperature"}),

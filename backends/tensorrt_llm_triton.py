@@ -103,7 +103,10 @@ class GenerateDoor(JsonDoor):
 
     def own_text(self, body: bytes, text: str) -> str:
         """Without the prompt, where the text begins with exactly that."""
-        return text.removeprefix(decode(_asked, body, "a request of ours").text_input)
+        try:
+            return text.removeprefix(decode(_asked, body, "a request of ours").text_input)
+        except BadAnswer:  # --extra-body has made something else of it
+            return text
 
 
 def _times(event: _Event) -> Times | None:

@@ -56,10 +56,12 @@ def count(
                     read += 1
                 at = reads[read].at_ns
                 timed.append((at, tokens))
-                if visible == NONE and not piece.hidden:
+                if visible == NONE and piece.text and not piece.hidden:
                     visible = at
                 merged += read == before and reads[read].delay_ns > LATE_READ_NS
                 before = read
+    if visible == NONE and timed and not any(piece.hidden for piece in pieces):
+        visible = timed[0][0]  # tokens without a text, and nothing that was kept from the user
     if total is not None:
         output, source = total, TokenSource.USAGE
     elif ids:

@@ -18,6 +18,8 @@ from latency_profile.sender.spool import End, Entry
 _LONGEST_MESSAGE = 4000  # characters of a server's error message; cut to a readable length when it is without secrets
 # Bytes: of a thousand tokens in one event, with all that any server says of them, there are a few hundred thousand.
 LONGEST_EVENT = 1 << 24
+MOST_EVENTS = 1_000_000  # of one answer: each costs memory, and what a server packs may be very many
+_IN_EACH_EVENT = {"sse": b"data", "objects": b"}"}  # at least once
 _GRPC_FAILURES: dict[int, Status] = {
     Code.UNAVAILABLE: Status.HTTP_UNAVAILABLE,
     Code.RESOURCE_EXHAUSTED: Status.HTTP_TOO_MANY_REQUESTS,
@@ -25,6 +27,8 @@ _GRPC_FAILURES: dict[int, Status] = {
     Code.PERMISSION_DENIED: Status.HTTP_UNAUTHORIZED,
 }
 _TIMED_OUT = frozenset({errno.ETIMEDOUT})
+
+Http = HttpAnswer | Http2Answer
 
 
 class Row(NamedTuple):
@@ -59,43 +63,27 @@ def read_answer(reads: Sequence[Entry], end: Entry, door: Door, request: bytes =
     )
 
 
-def _outcome(reads: Sequence[Entry], end: Entry, http: HttpAnswer | Http2Answer, door: Door, request: bytes) -> Row:
+def _outcome(reads: Sequence[Entry], end: Entry, http: Http, door: Door, request: bytes) -> Row:
     broken = _broken(end, bool(reads), http)
-    if not http.status:
-        return Row(broken or Status.NOT_HTTP, message=http.problem or _errno_text(end))
-    if broken in (Status.STALLED, Status.TOO_LONG) and http.status != 200:
-        return Row(broken)
-    if http.status != 200:
-        return Row(_http_error(http.status), message=_message(http))
-    if http.too_long:
-        return Row(Status.TOO_LONG)
-    if http.problem is not None:
-        return Row(Status.CONTENT_TYPE, message=http.problem)
-    if http.cut_off and broken is None:
-        broken = Status.TRUNCATED
-    if isinstance(http, Http2Answer) and http.failure is not None and not http.messages:
-        return Row(_grpc_failure(http), message=http.failure[:_LONGEST_MESSAGE])
-    body = http.body
-    if not body.strip() and broken is None:
+    if (refused := _refused(http, broken, end)) is not None:
+        return refused
+    if http.cut_off:
+        broken = broken or Status.TRUNCATED
+    if broken is None and not http.body.strip():
         return Row(Status.EMPTY)
     framing, stranger = _framing(http, door)
-    cut = http.messages if isinstance(http, Http2Answer) else _cut(framing, body)
+    if framing in _IN_EACH_EVENT and http.body.count(_IN_EACH_EVENT[framing]) > MOST_EVENTS:
+        return Row(Status.TOO_LONG, message=f"more than {MOST_EVENTS:,} events")
+    cut = http.messages if isinstance(http, Http2Answer) else _cut(framing, http.body)
     if max((len(payload) for _, payload in cut), default=0) > LONGEST_EVENT:
         return Row(Status.TOO_LONG, message=f"one event of more than {LONGEST_EVENT >> 20} MiB")
-    pieces: list[Piece] = []
-    for number, (_, payload) in enumerate(cut):
-        try:
-            pieces.append(door.read(payload))
-        except BadAnswer as error:
-            if broken is not None and number == len(cut) - 1:
-                break  # the answer broke off in the middle of this event
-            if isinstance(http, Http2Answer):
-                return Row(broken or Status.MALFORMED, message=str(error)[:_LONGEST_MESSAGE])
-            stranger = stranger or _other_type(http)
-            if end.info == End.CLOSED and stranger is None and ends_inside(body, events=framing == "sse"):
-                broken = Status.TRUNCATED  # a body that ends with its connection, and the connection ended too early
-                break
-            return Row(broken or _unreadable(payload, stranger), message=stranger or str(error)[:_LONGEST_MESSAGE])
+    pieces, error = _pieces(cut, door)
+    if error is not None:
+        if len(pieces) == len(cut) - 1:  # the answer may have broken off in the middle of its last event
+            broken = broken or _closed_too_early(http, end, framing)
+        if broken is None or len(pieces) < len(cut) - 1:
+            status, message = _unreadable(http, cut[len(pieces)][1], stranger, error)
+            return Row(broken or status, message=message)
     failure = next((piece.error for piece in pieces if piece.error is not None), None)
     if stranger is not None and failure is None:
         return Row(broken or Status.CONTENT_TYPE, message=stranger)
@@ -106,6 +94,36 @@ def _outcome(reads: Sequence[Entry], end: Entry, http: HttpAnswer | Http2Answer,
     if isinstance(http, Http2Answer) and http.failure is not None:
         return Row(_grpc_failure(http), tokens=tokens, message=http.failure[:_LONGEST_MESSAGE])
     return _judged(Row(Status.OK, tokens=tokens), pieces, failure, broken, end, door, framing)
+
+
+def _refused(http: Http, broken: Status | None, end: Entry) -> Row | None:
+    """What the head of the answer alone decides; None for one whose body is to be read."""
+    if isinstance(http, Http2Answer) and http.reset is not None and not http.messages:
+        return Row(Status.RESET, message=http.failure)
+    if not http.status:
+        return Row(broken or Status.NOT_HTTP, message=http.problem or _errno_text(end))
+    if http.status != 200:
+        if broken in (Status.STALLED, Status.TOO_LONG):
+            return Row(broken)
+        return Row(_http_error(http.status), message=_message(http))
+    if http.too_long:
+        return Row(Status.TOO_LONG)
+    if http.problem is not None:
+        return Row(Status.CONTENT_TYPE, message=http.problem)
+    if isinstance(http, Http2Answer) and http.failure is not None and not http.messages:
+        return Row(_grpc_failure(http), message=http.failure[:_LONGEST_MESSAGE])
+    return None
+
+
+def _pieces(cut: Sequence[tuple[int, bytes]], door: Door) -> tuple[list[Piece], BadAnswer | None]:
+    """What each event means, up to the first that cannot be read."""
+    pieces: list[Piece] = []
+    try:
+        for _, payload in cut:
+            pieces.append(door.read(payload))
+    except BadAnswer as error:
+        return pieces, error
+    return pieces, None
 
 
 def _judged(
@@ -123,7 +141,7 @@ def _judged(
     return row
 
 
-def _framing(http: HttpAnswer | Http2Answer, door: Door) -> tuple[str, str | None]:
+def _framing(http: Http, door: Door) -> tuple[str, str | None]:
     """How the body is to be cut, and, where that is not what was asked for, what came instead, in words."""
     content_type = http.headers.get(b"content-type", b"").lower()
     stream = b"text/event-stream" in content_type
@@ -140,14 +158,6 @@ def _framing(http: HttpAnswer | Http2Answer, door: Door) -> tuple[str, str | Non
     return door.framing, None
 
 
-def _other_type(http: HttpAnswer | Http2Answer) -> str | None:
-    """Servers name a type for their JSON that is none; it is looked at only where the body is no JSON either."""
-    content_type = http.headers.get(b"content-type", b"").lower()
-    if not content_type or b"json" in content_type or b"event-stream" in content_type:
-        return None
-    return f"content type {content_type.decode('latin-1')!r} is no JSON"
-
-
 def _cut(framing: str, body: bytes) -> list[tuple[int, bytes]]:
     match framing:
         case "sse":
@@ -157,17 +167,34 @@ def _cut(framing: str, body: bytes) -> list[tuple[int, bytes]]:
     return [(len(body), body)]
 
 
-def _unreadable(payload: bytes, stranger: str | None) -> Status:
-    if stranger is not None:
-        return Status.CONTENT_TYPE
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return Status.NOT_UTF8
-    return Status.MALFORMED
+def _closed_too_early(http: Http, end: Entry, framing: str) -> Status | None:
+    """Of a body that ends with its connection only its own form tells that the connection ended too early."""
+    closed = end.info == End.CLOSED and not isinstance(http, Http2Answer) and _other_type(http) is None
+    return Status.TRUNCATED if closed and ends_inside(http.body, events=framing == "sse") else None
 
 
-def _broken(end: Entry, answered: bool, http: HttpAnswer | Http2Answer) -> Status | None:
+def _unreadable(http: Http, payload: bytes, stranger: str | None, error: BadAnswer) -> tuple[Status, str]:
+    """What an event that is not in the server's protocol is called, and why."""
+    if not isinstance(http, Http2Answer):
+        stranger = stranger or _other_type(http)
+        if stranger is not None:
+            return Status.CONTENT_TYPE, stranger
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            return Status.NOT_UTF8, str(error)[:_LONGEST_MESSAGE]
+    return Status.MALFORMED, str(error)[:_LONGEST_MESSAGE]
+
+
+def _other_type(http: Http) -> str | None:
+    """Servers name a type for their JSON that is none; it is looked at only where the body is no JSON either."""
+    content_type = http.headers.get(b"content-type", b"").lower()
+    if not content_type or b"json" in content_type or b"event-stream" in content_type:
+        return None
+    return f"content type {content_type.decode('latin-1')!r} is no JSON"
+
+
+def _broken(end: Entry, answered: bool, http: Http) -> Status | None:
     """What the end of the connection says of the answer; None where the message is whole."""
     match end.info:
         case End.COMPLETE:
@@ -223,7 +250,7 @@ def _http_error(status: int) -> Status:
     return Status.CONTENT_TYPE  # a 2xx that is not 200: not in any of these protocols
 
 
-def _message(http: HttpAnswer | Http2Answer) -> str:
+def _message(http: Http) -> str:
     text = " ".join(http.body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace").split())
     return f"HTTP {http.status}: {text[:_LONGEST_MESSAGE]}"
 

@@ -56,6 +56,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(f"{PROGRAM} takes one of the commands {', '.join(COMMANDS)}, got {name!r}")
+    if name in USAGES and {"-h", "--help"} & set(rest):
+        print(f"usage: {PROGRAM} {USAGES[name]}\n\n{COMMANDS[name][1]}")
+        return Exit.DONE
     return COMMANDS[name][0](rest)
 
 
@@ -78,8 +81,8 @@ def _profile(arguments: Sequence[str]) -> int:
 
 
 def _reanalyze(arguments: Sequence[str]) -> int:
-    if len(arguments) not in (1, 2) or arguments[0].startswith("-"):
-        raise UsageError(f"usage: {PROGRAM} reanalyze RECORDS.npz [FOLDER]")
+    if len(arguments) not in (1, 2) or any(argument.startswith("-") for argument in arguments):
+        raise UsageError(f"usage: {PROGRAM} {USAGES['reanalyze']}")
     from latency_profile.reanalyze import reanalyze
 
     records = Path(arguments[0])
@@ -88,7 +91,7 @@ def _reanalyze(arguments: Sequence[str]) -> int:
 
 def _backends(arguments: Sequence[str]) -> int:
     if arguments:
-        raise UsageError(f"usage: {PROGRAM} backends")
+        raise UsageError(f"usage: {PROGRAM} {USAGES['backends']}")
     from latency_profile.report.backends import backends_table
 
     print(backends_table(), end="")
@@ -113,4 +116,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "backends": (_backends, "list the model servers, their endpoints, and what each can do"),
     "reanalyze": (_reanalyze, "make a point's results again from its records"),
     "simulate": (_simulate, "run the embedded model server"),
+}
+USAGES = {  # of commands without a help of their own
+    "demo": "demo [FLAG …]  (flags of profile, which win over the demo's own)",
+    "reanalyze": "reanalyze RECORDS.npz [FOLDER]",
+    "backends": "backends",
 }

@@ -14,7 +14,12 @@ SHOWN_BODY = 2000  # bytes of the first request's body
 
 
 def describe(
-    settings: Settings, chosen: Chosen, points: list[PlannedPoint], workload: Workload, server: Server, out: TextIO
+    settings: Settings,
+    chosen: Chosen,
+    points: list[PlannedPoint],
+    workload: Workload,
+    servers: list[Server],
+    out: TextIO,
 ) -> None:
     """Prints it. Opens no connection; values of headers that may be secret are not shown."""
     total = 0.0
@@ -33,7 +38,11 @@ def describe(
     out.write(f"prompts: {sum(point.prompts for point in points)}\n")
     for notice in workload.notices:
         out.write(f"{notice}\n")
-    request = next(iter(workload.requests(0, 1)))
+    request, server = next(iter(workload.requests(0, 1))), servers[0]
+    if not request.model:
+        out.write("model: the server is asked for its name\n")
+    if len(servers) > 1:
+        out.write(f"requests go to {', '.join(each.url for each in servers)} in turn\n")
     body = chosen.door.body(request)
     path = joined(server.prefix, chosen.path_for(request.model))
     out.write(

@@ -40,7 +40,8 @@ class HttpAnswer:
 
     @property
     def body(self) -> bytes:
-        return b"".join(self._pieces)
+        self._pieces = [b"".join(self._pieces)]  # asked for again, it is there, and a long one is not held twice
+        return self._pieces[0]
 
     @property
     def ends_with_connection(self) -> bool:

@@ -16,6 +16,7 @@ from latency_profile.workload import Lengths, Workload, WorkloadSpec
 if TYPE_CHECKING:
     from latency_profile.telemetry.source import MetricsSource
 
+SHORTEST_SECRET = 6  # characters
 EVENTS_PER_PROCESS = 20_000  # a second: at some 20 µs each, less than half of a core
 
 
@@ -43,6 +44,13 @@ def choose_door(settings: Settings, backend: Backend) -> Chosen:
         raise UsageError(str(error)) from None
 
 
+def default_model(settings: Settings, backend: Backend, chosen: Chosen) -> str | None:
+    """The model where --models names none: the one in the path, or what is said of a server that asks for no name."""
+    if chosen.model is not None:
+        return chosen.model
+    return settings.sax_model or (None if chosen.door.names_model else backend.default_model)
+
+
 def servers_of(settings: Settings, environ: Mapping[str, str], grpc: bool) -> list[Server]:
     """The servers that the settings name, in turn, with the headers that every request carries."""
     headers = list(settings.header)
@@ -54,9 +62,12 @@ def servers_of(settings: Settings, environ: Mapping[str, str], grpc: bool) -> li
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """What no message may repeat: the key, and the values of the user's headers."""
-    key = settings.api_key(environ)
-    return tuple(filter(None, [key, *(value for _, value in settings.header)]))
+    """What no message may repeat: the key, and the values of the user's headers, whole and without their scheme
+    ("Bearer"), the longest first. Shorter ones than any secret would only garble what a server says."""
+    found = {settings.api_key(environ) or ""}
+    for _, value in settings.header:
+        found |= {value, value.rpartition(" ")[2]}
+    return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
 def workload_spec(settings: Settings, models: tuple[str, ...], nonce: str) -> WorkloadSpec:
@@ -110,7 +121,7 @@ def open_stores(settings: Settings) -> list[Store]:
     return stores
 
 
-def metrics_source(settings: Settings, server: Server) -> "MetricsSource | None":
+def metrics_source(settings: Settings, servers: list[Server]) -> "MetricsSource | None":
     if not settings.scrape_server_metrics:
         return None
     from latency_profile.telemetry.source import MetricsSpec, open_source
@@ -118,13 +129,13 @@ def metrics_source(settings: Settings, server: Server) -> "MetricsSource | None"
     source = open_source(
         MetricsSpec(
             kind="auto",
-            base_url=server.url,
+            base_url=servers[0].root_url if len(servers) == 1 and not servers[0].grpc else None,
             prometheus_url=settings.prometheus_url,
             namespace=_pod_monitoring(settings, "pm_namespace"),
             job=_pod_monitoring(settings, "pm_job"),
             backend=settings.backend,
-            headers=dict(server.headers),
-            verify=server.ca_file or server.verify,
+            headers=dict(servers[0].headers),
+            verify=servers[0].ca_file or servers[0].verify,
         )
     )
     source.check()

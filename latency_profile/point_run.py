@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from backends.base import Chosen, Request
+from latency_profile.errors import ServerUnavailable
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
+from latency_profile.outcome import Status
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint
 from latency_profile.records import PointContext, Records
@@ -26,6 +28,8 @@ from latency_profile.spelling import Asked, spell
 from latency_profile.workload import Workload
 
 SPARE_FILES = 200  # open files that are not connections
+# What a server that is only starting does not say.
+FINAL = frozenset({Status.HTTP_UNAUTHORIZED, Status.HTTP_REDIRECT, Status.CONTENT_TYPE, Status.TLS_FAILED})
 FIRST_REQUEST_TOKENS = 8  # out; and about so many in
 
 
@@ -60,7 +64,8 @@ def run_point(
     with _scratch(bench.folder, f"point-{point.number}") as folder:
         requests = bench.workload.requests(point.first_prompt, point.prompts)
         asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
-        ran, orders, collected = _send(bench, point, asked, fleet, interrupt, _looker(bench, point, asked, look))
+        show = _looker(bench, point, asked, look)
+        ran, orders, collected = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout)
         measured_ns = ran.ended_ns - ran.start_ns
         context = PointContext(
             settings=bench.settings.as_dict(),
@@ -97,7 +102,14 @@ def run_point(
         )
 
 
-def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt) -> str | None:
+class Failure(NamedTuple):
+    """Why a first request was not answered; `final` where the server will say the same however long one waits."""
+
+    reason: str
+    final: bool
+
+
+def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt, timeout_s: float) -> Failure | None:
     """Sends one short request to every URL, as a point does, and keeps nothing of it. Why one failed, or None.
 
     Its prompt is none of the profile's, and shares no beginning with them.
@@ -112,9 +124,15 @@ def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt) -> str | None:
     )
     with _scratch(bench.folder, "first-request") as folder:
         asked = spell(bench.chosen, bench.models, requests, count, folder)
-        _, _, collected = _send(bench, point, asked, fleet, interrupt, lambda _: None)
-    errors = {status: messages for part in collected for status, messages in part.errors.items()}
-    return next((f"{status}: {messages[0].partition(' × ')[2]}" for status, messages in errors.items()), None)
+        try:
+            _, _, collected = _send(bench, point, asked, fleet, interrupt, lambda _: None, timeout_s)
+        except ServerUnavailable as error:
+            return Failure(str(error), final=False)
+    errors = [(status, messages[0]) for part in collected for status, messages in part.errors.items()]
+    if not errors:
+        return None
+    status, message = errors[0]
+    return Failure(f"{status}: {message.partition(' × ')[2]}".rstrip(": "), final=Status[status] in FINAL)
 
 
 def _send(
@@ -124,10 +142,11 @@ def _send(
     fleet: Fleet,
     interrupt: Interrupt,
     look: Callable[[Live], None],
+    timeout_s: float,
 ) -> tuple[Ran, list[Collect], list[Collected]]:
     """Sends what was spelled, and has the spools turned into columns."""
-    shards = point.shards(len(fleet), bench.settings.tcp_conn_limit)
-    jobs = [_job(bench, point, asked, shard, shards) for shard in range(shards)]
+    shards = point.shards(len(fleet), bench.settings.tcp_conn_limit, len(bench.targets))
+    jobs = [_job(bench, point, asked, timeout_s, shard, shards) for shard in range(shards)]
     ran = fleet.run(jobs, lambda: bool(interrupt), look)
     orders = [_order(bench, job, ran) for job in jobs]
     return ran, orders, fleet.collect(orders)
@@ -140,7 +159,7 @@ def _scratch(parent: Path, name: str) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def _job(bench: Bench, point: PlannedPoint, asked: Asked, shard: int, shards: int) -> Point:
+def _job(bench: Bench, point: PlannedPoint, asked: Asked, timeout_s: float, shard: int, shards: int) -> Point:
     folder = asked.bodies.parent
     plan = folder / "plan"
     if point.due_ns is not None and not plan.exists():
@@ -160,7 +179,7 @@ def _job(bench: Bench, point: PlannedPoint, asked: Asked, shard: int, shards: in
         shards=shards,
         concurrency=_share(point.concurrency or 0, shard, shards),
         duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
-        timeout_ns=round(bench.settings.request_timeout * NS),
+        timeout_ns=round(timeout_s * NS),
         retries=bench.settings.retries,
         ahead=min(max(1, _share(_at_once(point, shards), shard, shards)), most),
         connection_limit=min(_share(limit, shard, shards), most) if limit else most,

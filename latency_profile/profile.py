@@ -5,7 +5,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from latency_profile.errors import Exit, ProfileError, ServerUnavailable, Storag
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.parts import (
     choose_door,
+    default_model,
     metrics_source,
     open_stores,
     secrets_of,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 PAUSE_STEP_S = 0.1
 FIRST_REQUEST_PAUSE_S = 1.0
+SHORTEST_FIRST_REQUEST_S = 1.0  # what it gets of the time to wait, where health took all of it
 
 
 def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
@@ -52,13 +54,14 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
     points = plan_points(settings)
     nonce = settings.nonce or secrets.token_hex(8)
     stores = open_stores(settings)
-    models = settings.models or ("",)  # without a name: the server is asked, once all else is right
+    default = default_model(settings, backend, chosen)
+    models = settings.models or (default or "",)  # the server is asked, once all else is right
     workload = prepare(workload_spec(settings, models, nonce), sum(point.prompts for point in points))
     servers = servers_of(settings, environ, chosen.door.framing == "grpc")
     if settings.dry_run:
         from latency_profile.dry_run import describe
 
-        describe(settings, chosen, points, workload, servers[0], sys.stdout)
+        describe(settings, chosen, points, workload, servers, sys.stdout)
         return Exit.DONE
     for store in stores:
         store.check()
@@ -70,9 +73,9 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
             if interrupt:
                 return interrupt.exit_code
         targets = [server.target() for server in servers]
-        models = models_to_ask(servers, backend, settings.models)
+        models = models_to_ask(servers, backend, settings.models, default)
         workload = workload.for_models(models)
-        metrics = metrics_source(settings, servers[0])
+        metrics = metrics_source(settings, servers)
         with _folder(settings) as folder, Fleet(sender_processes(settings, points, workload)) as fleet:
             bench = Bench(
                 settings=settings,
@@ -87,7 +90,7 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
                 folder=folder,
             )
             if settings.wait_for_server is not None:
-                _first_request(bench, fleet, interrupt, deadline)
+                _first_request(bench, fleet, interrupt, deadline, progress.say)
             for notice in workload.notices:
                 progress.say(notice)
             version = server_version(servers[0], backend)
@@ -96,12 +99,22 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
     return profile.report()
 
 
-def _first_request(bench: Bench, fleet: Fleet, interrupt: Interrupt, deadline: float) -> None:
+def _first_request(
+    bench: Bench, fleet: Fleet, interrupt: Interrupt, deadline: float, say: Callable[[str], None]
+) -> None:
     """One real request to every URL, again until all are answered: healthy is not yet able. Raises ServerUnavailable at
-    the deadline, in time.monotonic() seconds."""
-    while (reason := ask_once(bench, fleet, interrupt)) is not None and not interrupt:
-        if time.monotonic() > deadline:
-            raise ServerUnavailable(f"the server is up, and a first request fails: {reason}")
+    the deadline, in time.monotonic() seconds, and at once where no waiting would help."""
+    said = ""
+    while not interrupt:
+        left = max(deadline - time.monotonic(), SHORTEST_FIRST_REQUEST_S)
+        failure = ask_once(bench, fleet, interrupt, min(left, bench.settings.request_timeout))
+        if failure is None:
+            return
+        if failure.final or time.monotonic() + FIRST_REQUEST_PAUSE_S > deadline:
+            raise ServerUnavailable(f"the server is up, and a first request fails: {failure.reason}")
+        if failure.reason != said:
+            say(f"waiting: a first request fails: {failure.reason}")
+            said = failure.reason
         time.sleep(FIRST_REQUEST_PAUSE_S)
 
 
@@ -175,7 +188,7 @@ class _Profile:
             )
         for status, messages in records.context.client["error_samples"].items():
             for message in messages:
-                self._progress.say(f"  {status}: {message}")
+                self._progress.say(f"  {status}: {message}".rstrip(" ×"))
         files: list[str] = []
         if self._bench.settings.save_json_results:
             records.save(results.free_path(self._bench.settings.output_dir, results.records_name(records.context)))

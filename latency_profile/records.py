@@ -43,8 +43,8 @@ REQUEST_COLUMNS: dict[str, str] = {
     "input_tokens": "u4",  # length of the prompt by the profile's tokenizer
     "wanted_tokens": "u4",  # output tokens asked for
     "server_input_tokens": "i4",  # prompt tokens by the server's usage; NONE where it does not say
-    "output_tokens": "i4",  # NONE when unknown
-    "event_output_tokens": "i4",  # sum over token ids in the events; NONE where there are none
+    "output_tokens": "i8",  # NONE when unknown
+    "event_output_tokens": "i8",  # sum over token ids in the events; NONE where there are none
     "token_source": "u1",  # TokenSource
     "status": "u1",  # Status
     "http_status": "u2",  # 0 when no status line came

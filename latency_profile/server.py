@@ -56,6 +56,12 @@ class Server:
         return f"{self.scheme}://{self._with_port(f'[{host}]' if ':' in host else host)}{self.prefix}"
 
     @property
+    def root_url(self) -> str:
+        """The base URL without the API's version at its end: what is not of the API (/metrics) lies beside that."""
+        beside, _, last = self.url.rpartition("/")
+        return beside if self.prefix and _VERSION.fullmatch(last) else self.url
+
+    @property
     def grpc(self) -> bool:
         return self.scheme.startswith("grpc")
 
@@ -205,13 +211,16 @@ def server_version(server: Server, backend: Backend) -> str | None:
         return None
 
 
-def models_to_ask(servers: Sequence[Server], backend: Backend, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def models_to_ask(
+    servers: Sequence[Server], backend: Backend, wanted: tuple[str, ...], default: str | None
+) -> tuple[str, ...]:
     """The models of the profile, held against what the servers list. Raises UsageError, ServerUnavailable.
 
     A server that lists nothing (an OpenAI-compatible proxy may not, and some serve what they do not list) is believed
-    to serve what was asked for. Servers that list different models cannot be measured as one.
+    to serve what was asked for. Servers that list different models cannot be measured as one. default: the model where
+    none is wanted, and the server does not list just one.
     """
-    needed = not wanted and backend.default_model is None
+    needed = not wanted and default is None
     listings = [_listed(server, backend, needed) for server in servers]
     first = listings[0]
     for server, listing in zip(servers[1:], listings[1:], strict=True):
@@ -229,8 +238,8 @@ def models_to_ask(servers: Sequence[Server], backend: Backend, wanted: tuple[str
         return wanted
     if len(listed) == 1:
         return (listed[0],)
-    if backend.default_model is not None and (not listed or backend.default_model in listed):
-        return (backend.default_model,)
+    if default is not None and (not listed or default in listed):
+        return (default,)
     raise UsageError(f"--models is needed: the server lists {_names(listed)}")
 
 

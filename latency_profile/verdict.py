@@ -91,6 +91,8 @@ def judge(records: Records, model: str | None = None) -> Verdict:
         (Kind.SATURATED, _saturated(records, rows, span)),
         (Kind.TOO_FEW_SAMPLES, _unresolved(records, rows & span.rows)),
     ):
+        if kind is Kind.TOO_FEW_SAMPLES and found and found[0][0] in UNUSABLE:
+            break  # how wide the intervals of numbers are that must not be used is no reason
         found.extend((kind, reason) for reason in reasons)
     return Verdict(verdict=found[0][0] if found else Kind.VALID, reasons=[reason for _, reason in found])
 

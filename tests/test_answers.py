@@ -1,6 +1,8 @@
 """From reads to rows: answers of real servers, cut in every way, and answers that went wrong."""
 
 import errno
+import gzip
+import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 import backends
 from backends.base import Options
 from latency_profile.answer_tokens import NONE
-from latency_profile.answers import Row, read_answer
+from latency_profile.answers import MOST_EVENTS, Row, read_answer
 from latency_profile.outcome import Flag, Status, TokenSource
 from latency_profile.sender.spool import End, Entry, Kind
 from tests.servers import odd
@@ -364,9 +366,44 @@ def test_comments_crlf_and_other_fields_change_nothing() -> None:
         )
 
 
+def test_a_packed_body_of_several_members() -> None:
+    """RFC 1952, 2.2: gzip members one behind the other are one body; also where a read ends inside one."""
+    members = [gzip.compress(b"".join(part)) for part in (CAPTURED[:2], CAPTURED[2:5], CAPTURED[5:])]
+    wire = SSE + b"content-encoding: gzip\r\n" + CHUNKED + b"".join(map(odd.chunk, [b"".join(members), b""]))
+    for at in range(len(SSE), len(wire)):
+        row = row_of(wire[:at], wire[at:])
+        assert (row.status, row.tokens.output_tokens, len(row.tokens.events)) == (Status.OK, 4, 4), row.message
+
+
 def test_flags_and_delays() -> None:
     wire = chunked(CAPTURED)
     kernel = read_answer([*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], 70)], ended(End.COMPLETE), DOOR)
     assert (kernel.flags, kernel.read_delay_ns) == (Flag.KERNEL_STAMPS, 70)
     mixed = read_answer([*reads_of([wire[:50]], [5], 20), *reads_of([wire[50:]], [9], NONE)], ended(End.COMPLETE), DOOR)
     assert (mixed.flags, mixed.read_delay_ns) == (Flag(0), NONE)
+
+
+def test_more_events_than_any_answer_has_are_not_taken_apart() -> None:
+    packed = gzip.compress(b"data: {}\n\n" * (MOST_EVENTS + 1))
+    head = SSE + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed)
+    row = row_of(head, packed)
+    assert row.status == Status.TOO_LONG
+    assert row.message == "more than 1,000,000 events"
+
+
+def test_the_first_visible_token_comes_with_the_first_visible_text() -> None:
+    """Reasoning, then a token without a text of its own (half a character), then the answer."""
+    door = backends.load("vllm").doors["chat"](Options(stream=True))
+    deltas = [{"reasoning": "hm"}, {"content": ""}, {"content": "a"}]
+    events = [
+        b"data: "
+        + json.dumps({"choices": [{"delta": delta}], "usage": {"completion_tokens": number}}).encode()
+        + b"\n\n"
+        for number, delta in enumerate(deltas, 1)
+    ]
+    reads = reads_of([SSE + CHUNKED, *map(odd.chunk, [*events, odd.DONE]), odd.chunk(b"")])
+    tokens = read_answer(reads, ended(End.COMPLETE), door).tokens
+    assert (tokens.first_token_ns, tokens.first_visible_ns, tokens.last_token_ns) == (2, 4, 4)
+    reads = reads_of([SSE + CHUNKED, *map(odd.chunk, [*events[:2], odd.DONE]), odd.chunk(b"")])
+    tokens = read_answer(reads, ended(End.COMPLETE), door).tokens
+    assert (tokens.first_token_ns, tokens.first_visible_ns) == (2, NONE)

@@ -27,7 +27,7 @@ def test_which_door_streams() -> None:
     assert SIDECAR.framing == "object" and OWN.framing == "objects"
     with pytest.raises(Unsupported, match=r"^--stream-request has no counterpart in /generate"):
         backend.choose("generate", Options(stream=True))
-    with pytest.raises(Unsupported, match=r"^--no-stream-request has no counterpart in /v1/generate"):
+    with pytest.raises(Unsupported, match=r"^--stream-request is needed for /v1/generate"):
         backend.choose("v1", Options())
 
 

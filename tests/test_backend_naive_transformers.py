@@ -154,3 +154,9 @@ def test_each_kind_of_server_has_its_own_health() -> None:
         "completions": "/health",
         "chat": "/health",
     }
+
+
+def test_a_request_that_the_user_has_made_his_own_is_no_error() -> None:
+    made = backends.load("naive_transformers").doors["predict"](Options(extra_body={"instances": "hello"}))
+    assert made.own_text(made.body(REQUEST), "Prompt:\nhello\nOutput:\nx") == "Prompt:\nhello\nOutput:\nx"
+    assert made.own_text(b"", "x") == "x"

@@ -42,8 +42,13 @@ def test_what_it_has_no_word_for(options: Options, flag: str) -> None:
 def test_the_model_is_in_the_path() -> None:
     backend = backends.load("tensorrt_llm_triton")
     assert backend.default_model == "ensemble"
-    assert WHOLE.path_for("ensemble") == "/v2/models/ensemble/generate"
-    assert STREAM.path_for("org/model") == "/v2/models/org%2Fmodel/generate_stream"
+    assert backend.choose("generate", Options()).path_for("ensemble") == "/v2/models/ensemble/generate"
+    streamed = backend.choose("generate", Options(stream=True))
+    assert streamed.path_for("org/model") == "/v2/models/org%2Fmodel/generate_stream"
+    either = backend.choose("/v2/models/llama/generate", Options(stream=True))
+    assert (either.path_for("ensemble"), either.model) == ("/v2/models/llama/generate_stream", "llama")
+    elsewhere = backend.choose("generate=/x/{model}/y", Options())
+    assert (elsewhere.path_for("a b"), elsewhere.model) == ("/x/a%20b/y", None)
     chosen = backend.choose("v2/models/tensorrt_llm_bls/generate_stream", Options(stream=True))
     assert chosen.path_for("ensemble") == "/v2/models/tensorrt_llm_bls/generate_stream"
 
@@ -147,3 +152,8 @@ def test_what_it_says_of_itself() -> None:
     backend = backends.load("tensorrt_llm_triton")
     assert backend.read_version is not None
     assert backend.read_version((DATA / "triton/server_meta.body").read_bytes()) == "2.51.0"
+
+
+def test_a_request_that_the_user_has_made_his_own_is_no_error() -> None:
+    made = backends.load("tensorrt_llm_triton").doors["generate"](Options(extra_body={"text_input": ["a"]}))
+    assert made.own_text(made.body(REQUEST), "a b") == "a b"

@@ -65,7 +65,7 @@ def test_what_it_has_no_word_for(endpoint: str, options: Options, flag: str) -> 
 
 
 def test_streaming_has_a_path_of_its_own() -> None:
-    assert (WHOLE.path_for("m"), STREAM.path_for("m")) == ("/generate", "/generate_stream")
+    assert (WHOLE.here, STREAM.here) == ("/generate", "/generate_stream")
     assert backends.load("tgi").choose("generate_stream", Options(stream=True)).name == "generate"
     with pytest.raises(Unsupported):
         backends.load("tgi").choose("generate_stream", Options())

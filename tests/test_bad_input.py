@@ -51,7 +51,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "URL beside host and port": (["--url=http://a,http://b"], "--url"),
     "one door's stream without streaming": (
         ["--backend=tgi", "--no-ignore-eos", "--endpoint=/generate_stream"],
-        "--no-stream-request",
+        "--stream-request is needed for /generate_stream",
     ),
 }
 
@@ -60,7 +60,7 @@ UNSPOKEN = {
     "vllm": ["--best-of=2"],
     "tgi": ["--ignore-eos"],
     "naive_transformers": ["--temperature=0.5"],
-    "tensorrt_llm_triton": ["--endpoint=/v2/models/ensemble/generate_stream", "--no-stream-request"],
+    "tensorrt_llm_triton": ["--best-of=2"],
     "sax": ["--stream-request"],
     "jetstream": ["--top-k=5"],
     "sglang": ["--best-of=2"],
@@ -70,6 +70,9 @@ UNSPOKEN = {
 CASES |= {
     f"no word in {backend}": ([f"--backend={backend}", "--no-ignore-eos", *arguments], arguments[-1].partition("=")[0])
     for backend, arguments in UNSPOKEN.items()
+}
+CASES |= {
+    "a path that is no ASCII": (["--endpoint=completions=/v1/über"], "--endpoint"),
 }
 
 
@@ -85,6 +88,13 @@ def test_one_line_and_exit_2(name: str, server: int) -> None:
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert flag in done.stderr
     assert not done.stdout
+
+
+def test_certificates_that_are_none() -> None:
+    done = benchmark("--url=https://127.0.0.1:1", "--models=m", f"--ca-file={__file__}", *SYNTHETIC)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "--ca-file" in done.stderr
 
 
 DATASETS: dict[str, str | None] = {

@@ -278,7 +278,7 @@ DEFAULTING: Backend = dataclasses.replace(BACKEND, default_model="ensemble")
 )
 def test_the_models_that_are_asked(backend: Backend, body: bytes, wanted: Any, asked: Any) -> None:
     with Odd(answering(body)) as server:
-        assert models_to_ask([at(f"http://127.0.0.1:{server.port}")], backend, wanted) == asked
+        assert models_to_ask([at(f"http://127.0.0.1:{server.port}")], backend, wanted, backend.default_model) == asked
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_the_models_that_are_asked(backend: Backend, body: bytes, wanted: Any, a
 )
 def test_models_that_cannot_be_asked(backend: Backend, body: bytes, wanted: Any, line: str) -> None:
     with Odd(answering(body)) as server, pytest.raises(UsageError) as refused:
-        models_to_ask([at(f"http://127.0.0.1:{server.port}")], backend, wanted)
+        models_to_ask([at(f"http://127.0.0.1:{server.port}")], backend, wanted, backend.default_model)
     assert str(refused.value).startswith(line)
 
 
@@ -301,21 +301,21 @@ def test_a_list_that_cannot_be_had() -> None:
     """It is needed where no model is named."""
     with Odd(answering(b"no", "401 Unauthorized")) as odd_server:
         server = at(f"http://127.0.0.1:{odd_server.port}")
-        assert models_to_ask([server], BACKEND, ("a",)) == ("a",)
-        assert models_to_ask([server], DEFAULTING, ()) == ("ensemble",)
+        assert models_to_ask([server], BACKEND, ("a",), BACKEND.default_model) == ("a",)
+        assert models_to_ask([server], DEFAULTING, (), DEFAULTING.default_model) == ("ensemble",)
         with pytest.raises(ServerUnavailable, match="/v1/models answered 401"):
-            models_to_ask([server], BACKEND, ())
+            models_to_ask([server], BACKEND, (), BACKEND.default_model)
 
 
 def test_several_servers_must_serve_the_same() -> None:
     with Odd(answering(listing("a", "b"))) as one, Odd(answering(listing("b", "a"))) as two:
         servers = [at(f"http://127.0.0.1:{each.port}") for each in (one, two)]
-        assert models_to_ask(servers, BACKEND, ("b",)) == ("b",)
+        assert models_to_ask(servers, BACKEND, ("b",), BACKEND.default_model) == ("b",)
         with Odd(answering(listing("a"))) as third:
             other = at(f"http://127.0.0.1:{third.port}")
             for wanted in ((), ("a",)):
                 with pytest.raises(UsageError) as refused:
-                    models_to_ask([*servers, other], BACKEND, wanted)
+                    models_to_ask([*servers, other], BACKEND, wanted, BACKEND.default_model)
                 assert str(refused.value) == (
                     f"--url takes servers of the same models: {servers[0].url} lists a, b, and {other.url} lists a"
                 )
@@ -324,18 +324,18 @@ def test_several_servers_must_serve_the_same() -> None:
 def test_a_server_that_lists_nothing_differs_only_where_the_model_is_not_named() -> None:
     with Odd(answering(listing("a"))) as one, Odd(answering(listing())) as two:
         servers = [at(f"http://127.0.0.1:{each.port}") for each in (one, two)]
-        assert models_to_ask(servers, BACKEND, ("a",)) == ("a",)
-        assert models_to_ask(servers[::-1], BACKEND, ("a",)) == ("a",)
+        assert models_to_ask(servers, BACKEND, ("a",), BACKEND.default_model) == ("a",)
+        assert models_to_ask(servers[::-1], BACKEND, ("a",), BACKEND.default_model) == ("a",)
         with pytest.raises(UsageError, match="does not serve; it lists a"):
-            models_to_ask(servers[::-1], BACKEND, ("b",))
+            models_to_ask(servers[::-1], BACKEND, ("b",), BACKEND.default_model)
         with pytest.raises(UsageError, match=f"{servers[0].url} lists a, and {servers[1].url} lists none"):
-            models_to_ask(servers, BACKEND, ())
+            models_to_ask(servers, BACKEND, (), BACKEND.default_model)
 
 
 def test_grpc_servers_are_not_asked_for_models(server: Odd) -> None:
     grpc = at(f"grpc://127.0.0.1:{server.port}")
-    assert models_to_ask([grpc], BACKEND, ("a",)) == ("a",)
-    assert models_to_ask([grpc], DEFAULTING, ()) == ("ensemble",)
+    assert models_to_ask([grpc], BACKEND, ("a",), BACKEND.default_model) == ("a",)
+    assert models_to_ask([grpc], DEFAULTING, (), DEFAULTING.default_model) == ("ensemble",)
     with pytest.raises(UsageError, match="--models is needed: the server lists none"):
-        models_to_ask([grpc], BACKEND, ())
+        models_to_ask([grpc], BACKEND, (), BACKEND.default_model)
     assert server.accepted == 0

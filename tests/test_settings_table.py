@@ -136,6 +136,6 @@ def test_the_document_has_a_whole_row_for_each_setting() -> None:
 
 def test_the_help_tells_defaults_and_units() -> None:
     text = " ".join(help_text().split())
-    assert "--request-timeout X Individual request timeout. (in s; default 10800.0)" in text
+    assert "--request-timeout X Individual request timeout, of each attempt. (in s; default 10800.0)" in text
     assert "(one of poisson, gamma, constant; default poisson)" in text
     assert text.startswith("usage: benchmark_serving.py --tokenizer TOKENIZER")

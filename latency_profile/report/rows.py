@@ -21,7 +21,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
         sent_per_s=result.load.sent_requests_per_s,
         completed_per_s=result.load.completed_requests_per_s,
         ok=counts.succeeded,
-        failed=counts.failed + counts.unfinished,
+        failed=counts.failed,
         output_tokens_per_s=throughput.output_tokens_per_s if throughput else None,
         ttft_p50_ms=_p50(service.ttft),
         ttft_p99_ms=_p99(service.ttft),
@@ -51,6 +51,10 @@ def log_line(row: TableRow) -> str:
 
 def _notes(result: PointResult) -> Iterator[str]:
     counts, hidden_only = result.load.counts, result.tokens.hidden_only
+    if result.cut_short:
+        yield f"cut short by {result.cut_short}, {_counted(counts.unfinished, 'request')} unfinished"
+    if counts.resent:
+        yield f"{_counted(counts.resent, 'request')} sent again, having found a connection that the server had closed"
     if counts.retried:
         yield f"{_counted(counts.retried, 'request')} tried again ({_counted(counts.retries, 'more attempt')})"
     if hidden_only:

@@ -25,8 +25,8 @@ COLUMNS: dict[str, str] = {  # name → array type code
     "last_token_ns": "q",
     "end_ns": "q",
     "server_input_tokens": "i",
-    "output_tokens": "i",
-    "event_output_tokens": "i",
+    "output_tokens": "q",
+    "event_output_tokens": "q",
     "token_source": "B",
     "status": "B",
     "http_status": "H",
@@ -150,7 +150,7 @@ def collect(order: Collect) -> Collected:
 def _answers(spool: str) -> Iterable[_Answer]:
     """Each request as it ended. Holds only what was in flight at a time.
 
-    A request that was retried was sent when its first attempt was; what the failed attempts brought is left out.
+    A request that was sent again was sent when it was first; what the failed attempts brought is left out.
     """
     sent: dict[int, tuple[int, int]] = {}
     reads: dict[int, deque[Entry]] = {}
@@ -161,8 +161,8 @@ def _answers(spool: str) -> Iterable[_Answer]:
             case Kind.READ:
                 reads.setdefault(index, deque()).append(entry)
             case Kind.SENT:
-                first = sent[index][0] if index in retries and index in sent else entry.at_ns
-                sent[index] = (first, entry.info)
+                first, flags = sent.get(index, (entry.at_ns, 0))
+                sent[index] = (first, entry.info | (flags & Flag.RESENT))
                 reads.pop(index, None)
             case Kind.RETRY:
                 retries[index] = entry.info

@@ -162,11 +162,23 @@ def _check_server(settings: Settings, environ: Mapping[str, str]) -> None:
     if settings.ca_file is not None and settings.insecure:
         _refuse(settings, "ca_file", "takes no --insecure beside it")
     _check_readable(settings, "ca_file")
+    _check_certificates(settings)
     _one_of(settings, "api_key_file", "api_key_env")
     if settings.given("api_key_env") and not environ.get(settings.api_key_env, "").strip():
         _refuse(settings, "api_key_env", f"takes {BY_NAME['api_key_env'].kind.takes}")
     settings.api_key(environ)
     _needs(settings, "prometheus_url", settings.scrape_server_metrics, "--scrape-server-metrics")
+
+
+def _check_certificates(settings: Settings) -> None:
+    if settings.ca_file is None:
+        return
+    import ssl
+
+    try:
+        ssl.create_default_context(cafile=settings.ca_file)
+    except ssl.SSLError as error:
+        _refuse(settings, "ca_file", f"takes {BY_NAME['ca_file'].kind.takes} ({error.reason})")
 
 
 def _can_be_written(folder: Path) -> bool:

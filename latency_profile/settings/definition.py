@@ -33,7 +33,7 @@ _RATE = kinds.number(above=0, unlimited=True)
 class Server:
     backend: str = setting(_BACKEND, NAMES[0], "Model server to measure.")
     endpoint: str = setting(
-        kinds.text("the name of a door, its path, or NAME=/path"),
+        kinds.text("the name of a door, its path, or NAME=/path, in visible ASCII characters", pattern=r"[\x21-\x7e]+"),
         "generate",
         "The endpoint to send requests to. The name of one of the backend's doors, its path, or NAME=/path for that "
         'door at another path. "generate" is the backend\'s first.',
@@ -66,7 +66,7 @@ class Server:
     request_timeout: float = setting(
         kinds.number(above=0),
         3.0 * 60.0 * 60.0,
-        "Individual request timeout.",
+        "Individual request timeout, of each attempt.",
         unit="s",
     )
     retries: int = setting(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from latency_profile.errors import ServerUnavailable
+from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.telemetry.deltas import Metrics
 from latency_profile.telemetry.direct import DirectSource
 from latency_profile.telemetry.names import METRICS
@@ -20,7 +20,7 @@ class MetricsSpec:
     """
 
     kind: Literal["auto", "direct", "prometheus", "google"]
-    base_url: str
+    base_url: str | None  # of the only server; None where /metrics of one would not tell of all
     backend: str
     prometheus_url: str | None = None
     namespace: str | None = None
@@ -48,13 +48,17 @@ class MetricsSource(Protocol):
 
 def open_source(spec: MetricsSpec) -> MetricsSource:
     """The source that `spec` describes; opens no connection to the server yet."""
-    direct = Part("the server's own /metrics", lambda: DirectSource(spec.base_url, spec.headers, spec.verify))
     kind = resolve(spec)
+    direct = []
+    if (base_url := spec.base_url) is not None:
+        direct = [Part("the server's own /metrics", lambda: DirectSource(base_url, spec.headers, spec.verify))]
     if kind == "direct":
-        return Sources([direct], first_needed=spec.required, any_needed=spec.required)
+        if not direct:
+            raise UsageError("--scrape-server-metrics takes one http URL, or --prometheus-url of one that sees all")
+        return Sources(direct, first_needed=spec.required, any_needed=spec.required)
     asked_for = spec.required and (spec.kind != "auto" or kind == "prometheus")
     first = Part("Prometheus", lambda: _prometheus(spec, google=kind == "google"))
-    return Sources([first, direct], first_needed=asked_for, any_needed=spec.required)
+    return Sources([first, *direct], first_needed=asked_for, any_needed=spec.required)
 
 
 def resolve(spec: MetricsSpec) -> Literal["direct", "prometheus", "google"]:
