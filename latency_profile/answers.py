@@ -115,14 +115,14 @@ def _refused(http: Http, broken: Status | None, end: Entry) -> Row | None:
     return None
 
 
-def _pieces(cut: Sequence[tuple[int, bytes]], door: Door) -> tuple[list[Piece], BadAnswer | None]:
-    """What each event means, up to the first that cannot be read."""
+def _pieces(cut: Sequence[tuple[int, bytes]], door: Door) -> tuple[list[Piece], str | None]:
+    """What each event means, up to the first that cannot be read, and why that one cannot."""
     pieces: list[Piece] = []
     try:
         for _, payload in cut:
             pieces.append(door.read(payload))
-    except BadAnswer as error:
-        return pieces, error
+    except BadAnswer as error:  # in words: handed out, it would hold this frame, and that the body, in a cycle
+        return pieces, str(error)[:_LONGEST_MESSAGE]
     return pieces, None
 
 
@@ -173,7 +173,7 @@ def _closed_too_early(http: Http, end: Entry, framing: str) -> Status | None:
     return Status.TRUNCATED if closed and ends_inside(http.body, events=framing == "sse") else None
 
 
-def _unreadable(http: Http, payload: bytes, stranger: str | None, error: BadAnswer) -> tuple[Status, str]:
+def _unreadable(http: Http, payload: bytes, stranger: str | None, error: str) -> tuple[Status, str]:
     """What an event that is not in the server's protocol is called, and why."""
     if not isinstance(http, Http2Answer):
         stranger = stranger or _other_type(http)
@@ -182,8 +182,8 @@ def _unreadable(http: Http, payload: bytes, stranger: str | None, error: BadAnsw
         try:
             payload.decode()
         except UnicodeDecodeError:
-            return Status.NOT_UTF8, str(error)[:_LONGEST_MESSAGE]
-    return Status.MALFORMED, str(error)[:_LONGEST_MESSAGE]
+            return Status.NOT_UTF8, error
+    return Status.MALFORMED, error
 
 
 def _other_type(http: Http) -> str | None:

@@ -44,9 +44,14 @@ class PlannedPoint:
             return None
         return float(self.due_ns[-1]) / NS
 
-    def shards(self, processes: int, connection_limit: int) -> int:
-        """Into how many shards the point is cut: none without a request that it may keep in flight."""
-        return max(1, min(processes, self.concurrency or processes, connection_limit or processes, self.prompts))
+    def shards(self, processes: int, connection_limit: int, urls: int) -> int:
+        """Into how many shards the point is cut: none without a request that it may keep in flight, and none whose part
+        of the limit on connections is less than one for each URL that it has requests for."""
+        most = max(1, min(processes, self.concurrency or processes, self.prompts))
+        if not connection_limit:
+            return most
+        fits = (count for count in range(most, 1, -1) if connection_limit // count >= urls // math.gcd(count, urls))
+        return next(fits, 1)
 
 
 def plan_points(settings: Settings) -> list[PlannedPoint]:

@@ -191,18 +191,25 @@ def test_each_failure_has_its_kind(
 
 
 def test_a_refusal_is_tried_again(fleet: Fleet, tmp_path: Path) -> None:
-    """A grpc-status of UNAVAILABLE or RESOURCE_EXHAUSTED, without a message before it, with retries allowed."""
-    refusals = iter([8, 14])
+    """A grpc-status of UNAVAILABLE or RESOURCE_EXHAUSTED, without a message before it, or REFUSED_STREAM."""
+    refusals: Iterator[Callable[[Call], bytes]] = iter(
+        [
+            lambda call: call.head() + call.end(8, "later"),
+            lambda call: call.head() + call.end(14, "later"),
+            lambda call: call.reset_stream(7),
+        ]
+    )
 
     def serve(call: Call) -> None:
-        code = next(refusals, None)
-        call.send(*(call.answer(*answer(2)) if code is None else [call.head(), call.end(code, "later")]))
+        refuse = next(refusals, None)
+        call.send(*([refuse(call)] if refuse else call.answer(*answer(2))))
 
     with GrpcServer(serve) as server:
         driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0], retries=3))
     assert driven.statuses == [Status.OK]
-    assert driven.finished.retries == 2
-    assert len(server.calls) == 3
+    assert driven.finished.retries == 3
+    assert len(server.calls) == 4
+    assert server.accepted <= 2, "the connections are still good"
 
 
 def test_an_error_behind_a_message_is_not_tried_again(fleet: Fleet, tmp_path: Path) -> None:

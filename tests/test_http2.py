@@ -294,8 +294,10 @@ def test_a_prompt_larger_than_the_socket_takes(tmp_path: Path) -> None:
     assert not server.failures
 
 
-def test_an_answer_before_the_prompt_is_over(tmp_path: Path) -> None:
-    """The answer counts; the connection, with half of a request on it, is not used again."""
+@pytest.mark.parametrize("widened", [False, True])
+def test_an_answer_before_the_prompt_is_over(tmp_path: Path, widened: bool) -> None:
+    """The answer counts; the connection, with half of a request on it, is not used again. Where the windows open with
+    the answer, the rest of the prompt is not sent any more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -306,6 +308,9 @@ def test_an_answer_before_the_prompt_is_over(tmp_path: Path) -> None:
             while True:
                 for event in server.receive_data(client.recv(1 << 16)):
                     if isinstance(event, h2.events.RequestReceived):
+                        if widened:
+                            server.increment_flow_control_window(1 << 20)
+                            server.increment_flow_control_window(1 << 20, 1)
                         server.send_headers(
                             1,
                             [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "8")],

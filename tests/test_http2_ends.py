@@ -10,11 +10,14 @@ import pytest
 
 from latency_profile.http2_answer import Http2Answer
 from latency_profile.sender.connection import Lost
+from latency_profile.sender.grpc_refusal import read_refusal
+from latency_profile.sender.http2 import Http2Connection
 from latency_profile.sender.spool import End
 from tests.http2_line import Line
 from tests.servers.grpc_server import Call, GrpcServer, goaway
 
 THREE = (b"one", b"", b"three" * 100)
+PING = struct.pack(">HBBBI", 0, 8, 6, 0, 0) + b"12345678"
 
 
 def payloads(answer: Http2Answer) -> list[bytes]:
@@ -173,6 +176,87 @@ def test_an_answer_that_is_too_long(tmp_path: Path) -> None:
     ):
         line.connection.most_answer_bytes = 4000
         assert lost(line).end == End.TOO_LONG
+
+
+@pytest.mark.parametrize("kind", ["DATA", "CONTINUATION"])
+def test_an_answer_of_too_many_empty_frames(tmp_path: Path, kind: str) -> None:
+    def script(call: Call) -> None:
+        if kind == "DATA":
+            call.send(call.head() + struct.pack(">HBBBI", 0, 0, 0, 0, call.stream) * 1000)
+        else:
+            unfinished = struct.pack(">HBBBI", 0, 1, 1, 0, call.stream) + b"\x88"
+            call.send(unfinished + struct.pack(">HBBBI", 0, 0, 9, 0, call.stream) * 1000)
+
+    with GrpcServer(script) as server, Line(server.port, tmp_path) as line:
+        line.connection.most_answer_bytes = 4000
+        assert lost(line).end == End.TOO_LONG
+
+
+def test_many_questions_in_one_read_are_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is unsent is copied each time: once a read, not once a frame."""
+    said: list[int] = []
+    queue = Http2Connection._queue
+
+    def note(self: Http2Connection, data: bytes) -> None:
+        said.append(len(data))
+        queue(self, data)
+
+    with (
+        GrpcServer(lambda call: call.send(PING * 1000 + b"".join(call.answer(*THREE)))) as server,
+        Line(server.port, tmp_path) as line,
+    ):
+        monkeypatch.setattr(Http2Connection, "_queue", note)
+        assert payloads(line.ask()) == list(THREE)
+        for _ in range(100):
+            if server.pongs >= 1000:
+                break
+            time.sleep(0.01)
+    assert server.pongs == 1000
+    assert len(said) < 10
+    assert not server.failures
+
+
+def test_a_server_that_asks_and_does_not_read(tmp_path: Path) -> None:
+    """It is not answered without an end. Both sockets have small buffers, and hold little of it."""
+
+    def flood(call: Call) -> None:
+        call._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(400):
+            call._socket.sendall(PING * 1000)
+        call.hang_up()
+
+    with GrpcServer(flood) as server, Line(server.port, tmp_path) as line:
+        line.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        caught = lost(line)
+    assert (caught.end, caught.reason) == (End.NOT_HTTP, "the server does not read what it asks for")
+
+
+def test_a_wider_window_is_no_answer(tmp_path: Path) -> None:
+    """The connection breaks behind a WINDOW_UPDATE for the stream: nothing of an answer had come."""
+
+    def script(call: Call) -> None:
+        call.send(struct.pack(">HBBBI", 0, 4, 8, 0, call.stream) + b"\0\0\1\0")
+        time.sleep(0.05)
+        call.break_off()
+
+    with GrpcServer(script) as server, Line(server.port, tmp_path) as line:
+        assert lost(line).end == End.BROKEN
+        assert not line.connection.answered
+
+
+def test_a_stream_that_the_server_refused_to_look_at(tmp_path: Path) -> None:
+    """REFUSED_STREAM before an answer (RFC 9113, 8.7); behind a head, or for another reason, it is none."""
+    refused: list[bool] = []
+
+    def script(call: Call) -> None:
+        begun = call.head() if call.turn == 1 else b""
+        call.send(begun + call.reset_stream(2 if call.turn == 2 else 7))
+
+    with GrpcServer(script) as server, Line(server.port, tmp_path) as line:
+        for number in range(3):
+            assert line.ask().reset in (2, 7)
+            refused.append(read_refusal(b"".join(read.data for read in line.reads(number))) is not None)
+    assert refused == [True, False, False]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint, plan_points
@@ -65,22 +67,40 @@ def test_the_same_flags_plan_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("processes", "concurrency", "limit", "prompts", "shards"),
+    ("processes", "concurrency", "limit", "prompts", "urls", "shards"),
     [
-        (4, None, 0, 100, 4),
-        (4, 3, 0, 100, 3),
-        (4, 9, 0, 100, 4),
-        (4, None, 2, 100, 2),
-        (4, 3, 1, 100, 1),
-        (4, None, 0, 2, 2),
-        (4, None, 0, 0, 1),
+        (4, None, 0, 100, 1, 4),
+        (4, 3, 0, 100, 1, 3),
+        (4, 9, 0, 100, 1, 4),
+        (4, None, 2, 100, 1, 2),
+        (4, 3, 1, 100, 1, 1),
+        (4, None, 0, 2, 1, 2),
+        (4, None, 0, 0, 1, 1),
+        (4, None, 0, 100, 3, 4),
+        (4, None, 3, 100, 3, 3),  # each has one URL, and one connection
+        (4, None, 4, 100, 3, 3),
+        (2, None, 5, 100, 3, 1),  # each would have requests for all three URLs
+        (2, None, 6, 100, 3, 2),
+        (4, None, 4, 100, 4, 4),
+        (4, None, 8, 100, 6, 3),
     ],
 )
 def test_no_shard_without_something_to_send(
-    processes: int, concurrency: int | None, limit: int, prompts: int, shards: int
+    processes: int, concurrency: int | None, limit: int, prompts: int, urls: int, shards: int
 ) -> None:
     point = PlannedPoint(0, None, concurrency, None, 0, prompts, None)
-    assert point.shards(processes, limit) == shards
+    assert point.shards(processes, limit, urls) == shards
+
+
+@given(st.integers(1, 32), st.integers(1, 12), st.integers(0, 40), st.integers(0, 100))
+def test_each_shard_may_have_a_connection_to_each_of_its_urls(
+    processes: int, urls: int, more: int, prompts: int
+) -> None:
+    limit = urls + more
+    shards = PlannedPoint(0, None, None, None, 0, prompts, None).shards(processes, limit, urls)
+    for shard in range(shards):
+        needed = {index % urls for index in range(shard, prompts, shards)}
+        assert len(needed) <= len(range(shard, limit, shards))
 
 
 @pytest.mark.parametrize("rate", ["0.123456789", "1234567.5", "250"])

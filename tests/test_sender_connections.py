@@ -61,7 +61,7 @@ def test_a_dead_pooled_connection_costs_one_more_sending(fleet: Fleet, tmp_path:
     assert [bool(flags & Flag.RESENT) for flags in driven.records["flags"][:2]] == [False, True]
     assert driven.finished.resent >= 1
     sent_ns = driven.records["sent_ns"][1] + driven.ran.start_ns
-    assert sent_ns / 1e9 > server.calls[1].at_s - 0.001, "the time is that of the second sending"
+    assert sent_ns / 1e9 <= server.calls[1].at_s, "the time is that of the first sending"
     before_the_third = [live for live in driven.looks if live.elapsed_s < 0.9]
     assert (before_the_third[-1].sent, before_the_third[-1].completed) == (2, 2)
 
@@ -77,6 +77,7 @@ def test_a_dead_pooled_connection_is_left_also_where_others_are_idle(fleet: Flee
             return
         if call.index < 6:
             busy.wait(5)
+            time.sleep(0.1)  # until the client's spare connection is open: a used one is then the next to be used
         call.send(odd.whole(3))
 
     with Odd(once_only) as server:
@@ -157,6 +158,20 @@ def test_connection_close_is_obeyed(fleet: Fleet, tmp_path: Path) -> None:
     assert [call.turn for call in server.calls] == [0, 0, 0]
     assert driven.finished.reused == 0
     assert driven.finished.connections_opened >= 3
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [odd.whole(9), odd.whole(9)[:30], b"H", b"\0\xff", b"SSH-2.0-OpenSSH_9.2\r\n", odd.head("100 Continue", "")],
+    ids=["answer", "half", "letter", "garbage", "words", "informational"],
+)
+def test_bytes_behind_an_answer_are_no_answer_to_the_next_request(fleet: Fleet, tmp_path: Path, behind: bytes) -> None:
+    """They come in the same read; the answer is whole, and the connection is not used again."""
+    with Odd(lambda call: call.send(odd.whole(3) + behind)) as server:
+        driven = send(fleet, server, tmp_path, Load(count=6, concurrency=1))
+    assert driven.statuses == [Status.OK] * 6
+    assert list(driven.records["output_tokens"]) == [3] * 6
+    assert [call.turn for call in server.calls] == [0] * 6
 
 
 def test_a_body_that_ends_with_the_connection(fleet: Fleet, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def test_a_refused_request_goes_again_when_the_server_wants_it(fleet: Fleet, tmp
     assert list(records["answer_bytes"]) == [len(odd.whole(3))], "what was refused is no part of the answer"
     assert (driven.finished.retried, driven.finished.retries, driven.finished.resent) == (1, 2, 0)
     assert (driven.looks[-1].sent, driven.looks[-1].failed) == (1, 0)
+    assert driven.finished.most_waiting_for_connection == 0, "there is an idle one"
 
 
 def test_what_the_spool_says_of_it(fleet: Fleet, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -101,17 +102,33 @@ def test_one_target_that_dies_takes_only_its_own_requests_with_it(one: Fleet, tm
     assert np.all(late[index % 2 == 0] < 100_000_000), "nobody waits for the other's connections"
 
 
-def test_the_limit_and_the_connections_ahead_are_shared(one: Fleet, tmp_path: Path) -> None:
-    def slow(call: Call) -> None:
-        time.sleep(0.1)
-        call.send(odd.whole(3))
+def slow(call: Call) -> None:
+    time.sleep(0.1)
+    call.send(odd.whole(3))
 
-    with Odd(slow) as first, Odd(slow) as second:
-        load = Load(due_ms=[0] * 12, ahead=12, connection_limit=5, targets=[target(second)])
-        driven = drive(one, target(first), tmp_path, load)
+
+@pytest.mark.parametrize(
+    ("limit", "parts"), [(5, (3, 2)), (6, (3, 3)), (3, (1, 1, 1)), (4, (2, 1, 1)), (8, (3, 3, 2)), (0, (4, 4, 4))]
+)
+def test_the_limit_and_the_connections_ahead_are_shared(
+    one: Fleet, tmp_path: Path, limit: int, parts: tuple[int, ...]
+) -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Odd(slow)) for _ in parts]
+        targets = [target(server) for server in servers]
+        load = Load(due_ms=[0] * 12, ahead=12, connection_limit=limit, targets=targets[1:])
+        driven = drive(one, targets[0], tmp_path, load)
     assert driven.statuses == [Status.OK] * 12
-    assert (first.most_at_once, second.most_at_once) == (3, 3), "a half of five, rounded up"
-    assert driven.finished.connections_opened == 6
+    assert tuple(server.most_at_once for server in servers) == parts
+    assert driven.finished.connections_opened == sum(parts)
+
+
+def test_each_process_gives_the_rest_of_its_limit_to_another_target(tmp_path: Path) -> None:
+    with Fleet(2) as two, Odd(slow) as first, Odd(slow) as second, Odd(slow) as third:
+        load = Load(due_ms=[0] * 24, ahead=4, connection_limit=4, targets=[target(second), target(third)])
+        driven = drive(two, target(first), tmp_path, load)
+    assert driven.statuses == [Status.OK] * 24
+    assert [server.most_at_once for server in (first, second, third)] == [3, 3, 2]
 
 
 def test_a_process_opens_connections_only_to_whom_it_sends(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The sender through TLS: what it trusts, and that it measures and ends answers as it does in the clear."""
 
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from latency_profile.errors import ServerUnavailable
 from latency_profile.records import Flag, Status
 from latency_profile.sender.fleet import Fleet
 from latency_profile.server import server_at
-from tests.driving import MS, Driven, Load, drive, target_of
+from tests.driving import MS, After, Driven, Load, drive, target_of
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
 
@@ -192,6 +194,74 @@ def test_a_dead_pooled_connection(fleet: Fleet, authority: trustme.CA, ca_file: 
         driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300]), ca_file)
     assert driven.statuses == [Status.OK] * 2
     assert driven.finished.resent == 1
+
+
+@pytest.mark.parametrize("behind", [odd.whole(9), odd.whole(9)[:30], b"\0\xff"], ids=["answer", "half", "garbage"])
+def test_bytes_behind_an_answer_are_no_answer_to_the_next_request(
+    fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path, behind: bytes
+) -> None:
+    """In a TLS record of their own, which comes with that of the answer: the connection is not used again."""
+
+    def two_records(call: Call) -> None:
+        call._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        call.send(odd.whole(3), behind)
+        call._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    with Odd(two_records, tls=context_of(authority)) as server:
+        driven = send(fleet, server, tmp_path, Load(count=6, concurrency=1), ca_file)
+    assert driven.statuses == [Status.OK] * 6
+    assert list(driven.records["output_tokens"]) == [3] * 6
+    assert [call.turn for call in server.calls] == [0] * 6
+
+
+def test_a_handshake_that_breaks_on_our_last_word_holds_nobody_up(
+    fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path
+) -> None:
+    """The server says its part and resets: there is nobody to say ours to. Another connection is opened."""
+    context = context_of(authority)
+    whole = iter([True] * 2)  # a look whether the server is there, and the sender's first connection
+    broken = iter([True] * 3)
+
+    def greet(peer: socket.socket) -> bool:
+        if next(whole, False) or not next(broken, False):
+            return True
+        said, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+        said.write(peer.recv(1 << 16))
+        with pytest.raises(ssl.SSLWantReadError):
+            context.wrap_bio(said, answer, server_side=True).do_handshake()
+        peer.sendall(answer.read())
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("@ii", 1, 0))
+        return False
+
+    def last(call: Call) -> None:
+        call.send(odd.whole(3, "connection: close"))
+        call.hang_up()
+
+    with Odd(last, tls=context, greet=greet) as server:
+        load = Load(due_ms=range(0, 1500, 50), timeout_s=2, stopped=After(8), retries=5)
+        driven = send(fleet, server, tmp_path, load, ca_file)
+    assert next(broken, None) is None
+    assert driven.statuses == [Status.OK] * 30
+    assert driven.finished.connections_failed >= 1
+
+
+def test_a_handshake_takes_no_longer_than_a_request_may(
+    fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path
+) -> None:
+    """The server never says a word on any connection but the first."""
+    greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
+    over = threading.Event()
+
+    def greet(_: object) -> bool:
+        return next(greeted, False) or over.wait(20)
+
+    with Odd(
+        lambda call: call.send(odd.whole(3, "connection: close")), tls=context_of(authority), greet=greet
+    ) as server:
+        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300], timeout_s=0.5, stopped=After(5)), ca_file)
+        over.set()
+    assert driven.statuses == [Status.OK, Status.CONNECT_TIMEOUT]
+    assert driven.ran.ended_ns - driven.ran.start_ns < 1200 * MS
 
 
 def test_an_answer_that_stops_short(fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path) -> None:

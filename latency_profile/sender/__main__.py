@@ -14,6 +14,12 @@ import msgspec
 
 from latency_profile.sender.job import Beat, Collect, Command, Point, Report, Start, Stop
 
+# Python looks for cycles when there are so many objects more than at the last look. While answers are read, each event
+# makes a few, which are gone with their answer: to look at them often is in vain. Not to look at all would keep the
+# cycles that an exception makes with its frames, one for each answer that cannot be read.
+_OFTEN = gc.get_threshold()
+_OBJECTS_OF_A_LONG_ANSWER = 1 << 17
+
 _commands = msgspec.json.Decoder(Command)
 
 
@@ -46,7 +52,11 @@ class Worker:
                 case Collect():
                     from latency_profile.sender.collect import collect
 
-                    _report(collect(command))
+                    gc.set_threshold(_OBJECTS_OF_A_LONG_ANSWER)
+                    try:
+                        _report(collect(command))
+                    finally:
+                        gc.set_threshold(*_OFTEN)
                 case Start() | Stop():
                     pass  # the point that it was meant for is over
 

@@ -152,7 +152,9 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise Lost(End.NOT_HTTP) from error
+            if not self.complete:
+                raise Lost(End.NOT_HTTP) from error
+            self._keep = False  # what follows an answer must not make it a broken one
 
     def _keep_head(self, data: memoryview) -> None:
         assert self._said is not None
@@ -165,9 +167,14 @@ class Connection:
         """What the present answer refuses, as far as it has come; None where it is an answer."""
         return read_refusal(self._said) if self._said else None
 
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        if self.complete:
+            self._keep = False  # the next request would be answered with this
+
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        if self._parser.get_status_code() not in _INFORMATIONAL:
+        if not self.complete and self._parser.get_status_code() not in _INFORMATIONAL:
             self.complete = True
             self._keep = self._parser.should_keep_alive()  # known only here; the parser starts over afterwards
 
@@ -200,9 +207,10 @@ class TlsConnection(Connection):
             self._tcp_open = self.opening = True
         elif mask & select.EPOLLIN:
             self._take()
+        agreed = False
         try:
             self._tls.do_handshake()
-            self.opening = False
+            agreed = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLCertVerificationError as error:
@@ -210,6 +218,7 @@ class TlsConnection(Connection):
         except ssl.SSLError as error:
             raise Lost(End.TLS_FAILED, reason=f"TLS failed: {error.reason}") from error
         self._give()
+        self.opening = not agreed or self.unsent
         return not self.opening
 
     @property
@@ -227,22 +236,30 @@ class TlsConnection(Connection):
     def receive(self, spool: Spool) -> int:
         control, now = self._take()
         kernel = kernel_ns(control)
-        while not self.complete:  # what follows an answer, such as the goodbye of TLS, must not make it a broken one
-            room = spool.room()
-            try:
-                length = cast("int", self._tls.read(LARGEST_READ, cast("bytearray", room)))
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError as error:
-                raise Lost(End.CLOSED if error.errno == ssl.SSL_ERROR_ZERO_RETURN else End.BROKEN) from error
-            if not length:
-                raise Lost(End.CLOSED)
-            if self.request == IDLE:
-                raise Lost(End.NOT_HTTP)
-            spool.read(self.request, kernel, now, length)
-            self._feed(room[:length])
-        self._give()
+        try:
+            while room := self._decrypted(spool.room()):
+                if self.complete or self.request == IDLE:
+                    raise Lost(End.NOT_HTTP)  # bytes that nobody asked for
+                spool.read(self.request, kernel, now, len(room))
+                self._feed(room)
+            self._give()
+        except Lost:
+            if not self.complete:
+                raise
+            self._keep = False  # what follows an answer, such as the goodbye of TLS, must not make it a broken one
         return now
+
+    def _decrypted(self, room: memoryview) -> memoryview | None:
+        """The next bytes, at the front of the room; None where there are no more yet."""
+        try:
+            length = cast("int", self._tls.read(len(room), cast("bytearray", room)))
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLError as error:
+            raise Lost(End.CLOSED if error.errno == ssl.SSL_ERROR_ZERO_RETURN else End.BROKEN) from error
+        if not length:
+            raise Lost(End.CLOSED)
+        return room[:length]
 
     def _take(self) -> tuple[list[Any], int]:
         """What the socket has, into the TLS machine."""

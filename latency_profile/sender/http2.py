@@ -7,7 +7,6 @@ connection alive; whole frames of the stream go into the spool, and what they me
 import select
 import ssl
 import struct
-from typing import cast
 
 from latency_profile.http2_answer import END_HEADERS, END_STREAM, FRAME_HEAD, Frame
 from latency_profile.sender.clock import now_ns
@@ -38,6 +37,7 @@ _unpack_head = FRAME_HEAD.unpack_from
 _DATA, _HEADERS, _CONTINUATION = int(Frame.DATA), int(Frame.HEADERS), int(Frame.CONTINUATION)
 _RESET, _SETTINGS = int(Frame.RST_STREAM), int(Frame.SETTINGS)
 _OF_AN_ANSWER = frozenset({_DATA, _HEADERS, _RESET, _CONTINUATION})
+_MOST_REPLIES = 1 << 16  # bytes of acknowledgements that the server asks for and does not read
 _NONE = -1  # no stream
 
 _NO_DYNAMIC_TABLE = b"\x20"  # RFC 7541, 6.3: size 0; some decoders insist on it where their own table is a small one
@@ -102,6 +102,7 @@ class Http2Connection(Connection):
     _window = _stream_window = _initial_window = FIRST_WINDOW
     _largest = LARGEST_FRAME
     _taken = 0  # bytes of DATA since our window was last opened
+    _unread = 0  # bytes of replies since nothing was unsent
 
     def open(self, mask: int) -> bool:
         if not self._greeted:
@@ -158,9 +159,9 @@ class Http2Connection(Connection):
             kind = _CONTINUATION
 
     def _body_frames(self) -> list[bytes]:
-        """As much of the body as the windows let through."""
+        """As much of the body as the windows let through, unless it has been answered without the rest."""
         frames = []
-        while self._body is not None:
+        while self._body is not None and not self.complete:
             size = min(len(self._body), self._largest, self._window, self._stream_window)
             if size <= 0:
                 break
@@ -200,6 +201,7 @@ class Http2Connection(Connection):
         """Handles the frames that are whole by now. Those of the answer are pushed together at the front of the room,
         which is where the spool wants them; mostly they lie there already."""
         at = own = 0
+        replies: list[bytes] = []
         self._held = b""
         try:
             while end - at >= _HEAD_SIZE:
@@ -208,12 +210,13 @@ class Http2Connection(Connection):
                 if size > LARGEST_FRAME or not (self._settled or kind == _SETTINGS):
                     raise _not_http2()
                 past = at + _HEAD_SIZE + size
-                mine = stream & LARGEST_WINDOW == self._stream  # the upper bit means nothing (RFC 9113, 4.1)
+                # the upper bit of a stream means nothing (RFC 9113, 4.1)
+                mine = kind in _OF_AN_ANSWER and stream & LARGEST_WINDOW == self._stream
                 if mine:
                     self.answered = True
                 if past > end:
                     break
-                if mine and kind in _OF_AN_ANSWER:
+                if mine:
                     if own != at:
                         room[own : own + past - at] = room[at:past]
                     own += past - at
@@ -221,14 +224,13 @@ class Http2Connection(Connection):
                         self._keep_heads(kind, room[own - (past - at) : own])
                     self._take_own(kind, flags, size)
                 else:
-                    self._take_other(kind, flags, stream, bytes(room[at + _HEAD_SIZE : past]))
+                    replies.append(self._take_other(kind, flags, stream, bytes(room[at + _HEAD_SIZE : past])))
                 at = past
             self._held = bytes(room[at:end])
             if self._taken >= TOP_UP_AT:
-                self._queue(frame(Frame.WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4, "big")))
+                replies.append(frame(Frame.WINDOW_UPDATE, 0, 0, self._taken.to_bytes(4, "big")))
                 self._taken = 0
-            if self._rest is not None:
-                self.flush()
+            self._reply(b"".join(replies))
         except Lost:
             if not self.complete:
                 raise
@@ -237,8 +239,19 @@ class Http2Connection(Connection):
             if own and spool is not None:
                 spool.read(self.request, kernel, now, own)
 
+    def _reply(self, said: bytes) -> None:
+        """Says it, and what the windows now let through of the body: once a read, as what is unsent is copied."""
+        if data := b"".join((said, *self._body_frames())):
+            self._queue(data)
+        if self._rest is None or self.flush():
+            self._unread = 0
+            return
+        self._unread += len(said)
+        if self._unread > _MOST_REPLIES:
+            raise Lost(End.NOT_HTTP, reason="the server does not read what it asks for")
+
     def _take_own(self, kind: int, flags: int, size: int) -> None:
-        self._room -= size
+        self._room -= _HEAD_SIZE + size  # an empty frame takes memory too
         if self._room < 0:
             raise Lost(End.TOO_LONG)
         if kind == _DATA:
@@ -256,20 +269,21 @@ class Http2Connection(Connection):
             self.complete = True
             self._stream = _NONE
 
-    def _take_other(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
-        """A frame that is none of the answer's."""
+    def _take_other(self, kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        """A frame that is none of the answer's. Gives what is to be said to it."""
         if kind == Frame.WINDOW_UPDATE:
             self._open_window(stream, payload)
         elif kind == Frame.PING:
             if len(payload) != 8 or stream:
                 raise _not_http2()
             if not flags & ACK:
-                self._queue(frame(Frame.PING, ACK, 0, payload))
+                return frame(Frame.PING, ACK, 0, payload)
         elif kind == _SETTINGS:
             if len(payload) % SETTING.size or stream or (flags & ACK and (payload or not self._settled)):
                 raise _not_http2()
             if not flags & ACK:
                 self._settle(payload)
+                return frame(_SETTINGS, ACK, 0, b"")
         elif kind == Frame.GOAWAY:
             if len(payload) < 8 or stream:
                 raise _not_http2()
@@ -277,9 +291,10 @@ class Http2Connection(Connection):
             if self._stream == _NONE or int.from_bytes(payload[:4], "big") & LARGEST_WINDOW < self._stream:
                 raise Lost(End.CLOSED)  # the server has not looked at this stream, and never will
         elif kind == _RESET and 0 < stream <= self._last:
-            return  # of a stream that has ended
+            pass  # of a stream that has ended
         elif kind in _OF_AN_ANSWER or kind == Frame.PUSH_PROMISE:
             raise _not_http2()
+        return b""
 
     def _settle(self, payload: bytes) -> None:
         for name, value in SETTING.iter_unpack(payload):
@@ -293,7 +308,6 @@ class Http2Connection(Connection):
                     raise _not_http2()
                 self._largest = value
         self._settled = True
-        self._queue(b"".join((frame(_SETTINGS, ACK, 0, b""), *self._body_frames())))
 
     def _open_window(self, stream: int, payload: bytes) -> None:
         more = int.from_bytes(payload, "big") & LARGEST_WINDOW
@@ -305,8 +319,6 @@ class Http2Connection(Connection):
             self._stream_window += more
         if max(self._window, self._stream_window) > LARGEST_WINDOW:
             raise _not_http2()
-        if frames := self._body_frames():
-            self._queue(b"".join(frames))
 
     def release(self) -> bool:
         self._keep = not self._leaving and self._body is None
@@ -346,29 +358,21 @@ class Http2TlsConnection(Http2Connection, TlsConnection):
     def _read(self, room: memoryview, spool: Spool | None) -> int:
         control, now = self._take()
         kernel = kernel_ns(control)
-        while not (self.complete and self._leaving):
-            held = len(self._held)
-            room[:held] = self._held
-            try:
-                length = cast("int", self._tls.read(LARGEST_READ - held, cast("bytearray", room[held:])))
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError as error:
-                self._ended(End.CLOSED if error.errno == ssl.SSL_ERROR_ZERO_RETURN else End.BROKEN)
-                break
-            if not length:
-                self._ended(End.CLOSED)
-                break
-            self._take_frames(room, held + length, spool, kernel, now)
-            if spool is not None:
-                room = spool.room()
-        self._give()
+        try:
+            while not (self.complete and self._leaving):
+                held = len(self._held)
+                room[:held] = self._held
+                if (data := self._decrypted(room[held:])) is None:
+                    break
+                self._take_frames(room, held + len(data), spool, kernel, now)
+                if spool is not None:
+                    room = spool.room()
+            self._give()
+        except Lost:
+            if not self.complete:
+                raise
+            self._leaving = True
         return now
-
-    def _ended(self, end: End) -> None:
-        if not self.complete:
-            raise Lost(end)
-        self._leaving = True
 
 
 def http2_context(tls: Tls) -> ssl.SSLContext:

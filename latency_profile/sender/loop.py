@@ -44,9 +44,9 @@ class Loop:
         self._retries = Retries(point.retries)
         self._connections: ByFd = {}
         self._pools: dict[int, Pool] = {}  # by target
-        for number in self._shard.targets:
+        for number, limit in self._limits().items():
             connect = connector(point.targets[number], point)
-            pool = Pool(connect, self._epoll, self._share(point.connection_limit), self._connections)
+            pool = Pool(connect, self._epoll, limit, point.timeout_ns, self._connections)
             pool.on_failed = self._connect_failed
             self._pools[number] = pool
         self._resent: set[int] = set()
@@ -65,18 +65,22 @@ class Loop:
         for fd in (control_fd, self._due_timer.fd, self._tick_timer.fd, self._retries.timer.fd):
             self._epoll.register(fd, select.EPOLLIN)
 
-    def _share(self, number: int) -> int:
-        """The part of `number` things that each target has."""
-        return -(-number // len(self._shard.targets))
+    def _limits(self) -> dict[int, int]:
+        """The most connections to each target: together the shard's limit. What cannot be divided goes to other targets
+        in each shard."""
+        targets, limit = self._shard.targets, self._point.connection_limit
+        if not limit:
+            return dict.fromkeys(targets, 0)
+        first = self._point.shard % len(targets)
+        order = targets[first:] + targets[:first]
+        return {number: max(1, len(range(place, limit, len(order)))) for place, number in enumerate(order)}
 
     # -- before the start ---------------------------------------------------------------------------------------------
 
     def prepare(self) -> Ready:
         """Opens the connections that the start needs."""
         self._tick_timer.set(now_ns(), TICK_NS)
-        ahead = max(self._share(self._point.ahead), 1)
-        if self._point.connection_limit:
-            ahead = min(ahead, self._share(self._point.connection_limit))
+        ahead = max(1, -(-self._point.ahead // len(self._pools)))
         while not self._stopping and self._opens_more(ahead):
             self._turn()
         self._shard.read_ahead()
@@ -89,11 +93,12 @@ class Loop:
     def _opens_more(self, ahead: int) -> bool:
         """Opens connections to each target. False when it has `ahead`, or when waiting will bring no more: it refuses,
         or closes them as fast as they are opened."""
+        more = False
         for pool in self._pools.values():
-            pool.keep(ahead)
-        return any(
-            pool.idle < ahead and not pool.last_failure and pool.opened < 2 * ahead for pool in self._pools.values()
-        )
+            wanted = min(ahead, pool.limit or ahead)
+            pool.keep(wanted)
+            more |= pool.idle < wanted and not pool.last_failure and pool.opened < 2 * wanted
+        return more
 
     # -- the point ----------------------------------------------------------------------------------------------------
 
@@ -220,18 +225,17 @@ class Loop:
     def _send_next(self) -> None:
         if not self._shard.more or self._past_duration():
             return
-        index, message = self._shard.take()
+        self._send_or_wait(*self._shard.take())
+
+    def _send_or_wait(self, index: int, message: bytes) -> None:
         pool = self._pools[self._shard.target_of(index)]
         connection = pool.take() if not pool.waiting else None
         if connection is None:
-            self._wait(pool, index)
+            pool.waiting.append(index)
+            self._most_waiting = max(self._most_waiting, sum(len(each.waiting) for each in self._pools.values()))
+            self._keep_connections(pool)
         else:
             self._send(pool, connection, index, message)
-
-    def _wait(self, pool: Pool, index: int) -> None:
-        pool.waiting.append(index)
-        self._most_waiting = max(self._most_waiting, sum(len(each.waiting) for each in self._pools.values()))
-        self._keep_connections(pool)
 
     def _send(self, pool: Pool, connection: Connection, index: int, message: bytes, flag: int = 0) -> None:
         reused = connection.used
@@ -256,9 +260,7 @@ class Loop:
 
     def _send_retries(self) -> None:
         for index in self._retries.due(now_ns()):
-            pool = self._pools[self._shard.target_of(index)]
-            self._wait(pool, index)
-            self._use_connections(pool)
+            self._send_or_wait(index, self._shard.message(index))
 
     def _use_connections(self, pool: Pool) -> None:
         """Connections have become free: the requests that wait for one go."""
@@ -315,7 +317,7 @@ class Loop:
         self._busy -= 1
         unanswered = lost.end in (End.CLOSED, End.BROKEN) and (not connection.answered or refusal is not None)
         if unanswered and connection.used and not connection.answered and index not in self._resent:
-            # RFC 9112, 9.3.1: the server may close an idle connection at any time; it never saw this request.
+            # RFC 9112, 9.3.1: a server may close an idle connection at any time, and has then not seen this request.
             self._resent.add(index)
             pool.again.append(index)
         elif not (unanswered and self._put_off(index, refusal.after_s if refusal else None)):

@@ -18,14 +18,18 @@ OUT_OF_SOCKETS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, err
 class Pool:
     """Idle connections are taken last in, first out: the warmest is the least likely to have been closed meanwhile."""
 
-    def __init__(self, connect: Callable[[], Connection], epoll: select.epoll, limit: int, by_fd: "ByFd") -> None:
-        """limit: most connections at a time, 0 for none. by_fd: where it enters those that it has open."""
+    def __init__(
+        self, connect: Callable[[], Connection], epoll: select.epoll, limit: int, patience_ns: int, by_fd: "ByFd"
+    ) -> None:
+        """limit: most connections at a time, 0 for none. patience_ns: how long a handshake may take, and no longer
+        than CONNECT_TIMEOUT_NS. by_fd: where it enters those that it has open."""
         self._connect = connect
         self._epoll = epoll
-        self._limit = limit
+        self.limit = limit
+        self._patience_ns = min(patience_ns, CONNECT_TIMEOUT_NS)
         self._by_fd = by_fd
         self._idle: list[Connection] = []
-        self._opening = 0
+        self._opening: set[Connection] = set()
         self._pause_until = 0
         self.all: dict[int, Connection] = {}
         self.waiting: deque[int] = deque()  # requests that are due, and without a connection
@@ -65,9 +69,9 @@ class Pool:
         """
         fresh = len(self.again)
         wanted = len(self.waiting) + fresh + spare
-        while self._opening < MOST_OPENING:
-            lacks_fresh = fresh > self._opening and fresh > self._opening + self._unused
-            if not lacks_fresh and len(self._idle) + self._opening >= wanted:
+        while (opening := len(self._opening)) < MOST_OPENING:
+            lacks_fresh = fresh > opening and fresh > opening + self._unused
+            if not lacks_fresh and len(self._idle) + opening >= wanted:
                 return
             if now_ns() < self._pause_until or (self._at_limit and not (lacks_fresh and self._retire())):
                 return
@@ -94,13 +98,13 @@ class Pool:
 
     @property
     def _at_limit(self) -> bool:
-        return bool(self._limit) and len(self.all) >= self._limit
+        return bool(self.limit) and len(self.all) >= self.limit
 
     def _open(self) -> None:
         connection = self._connect()
         self.all[connection.fd] = connection
         self._by_fd[connection.fd] = self, connection
-        self._opening += 1
+        self._opening.add(connection)
         self._epoll.register(connection.fd, OUT)
 
     def advance(self, connection: Connection, mask: int) -> bool:
@@ -114,7 +118,7 @@ class Pool:
             self._failure(lost)
             return False
         self._epoll.modify(connection.fd, IN)
-        self._opening -= 1
+        self._opening.remove(connection)
         self.opened += 1
         if len(self.connect_ns) < MOST_OPENING:
             self.connect_ns.append(now_ns() - connection.opened_at)
@@ -137,15 +141,15 @@ class Pool:
     def drop(self, connection: Connection) -> None:
         """Closes a connection, whatever it was doing."""
         del self.all[connection.fd], self._by_fd[connection.fd]
-        if connection.opening:
-            self._opening -= 1
+        if connection in self._opening:
+            self._opening.remove(connection)
         elif connection.request == IDLE and connection in self._idle:
             self._idle.remove(connection)
         connection.close()  # which also takes it out of epoll
 
     def drop_slow_handshakes(self, now: int) -> None:
-        for connection in list(self.all.values()):
-            if connection.opening and now - connection.opened_at > CONNECT_TIMEOUT_NS:
+        for connection in list(self._opening):
+            if now - connection.opened_at > self._patience_ns:
                 self.drop(connection)
                 self._failure(Lost(End.CONNECT_TIMEOUT))
 
@@ -155,6 +159,7 @@ class Pool:
             connection.close()
         self.all.clear()
         self._idle.clear()
+        self._opening.clear()
 
 
 ByFd = dict[int, tuple[Pool, Connection]]

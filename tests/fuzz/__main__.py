@@ -118,6 +118,7 @@ def main() -> int:
     waiting = list(given.targets or [*TARGETS, MACHINE])
     if unknown := set(waiting) - {*TARGETS, MACHINE}:
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    given.found.mkdir(parents=True, exist_ok=True)
     running: list[Run] = []
     failed = 0
     with tempfile.TemporaryDirectory() as name:
