@@ -151,17 +151,21 @@ def server_time(records: Records, rows: Rows, column: str) -> Sample:
     return Sample(records[column][chosen])
 
 
+def _sent_once(records: Records) -> Rows:
+    return np.asarray((records["retries"] == 0) & ((records["flags"] & Flag.RESENT) == 0))
+
+
 def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
-    """Service E2E - the server's total. Of requests of one attempt: the server speaks of the last one only."""
-    known = succeeded(records, rows) & (records["retries"] == 0) & (records["server_total_ns"] >= 0)
+    """Service E2E - the server's total. Of requests that were sent once: the server speaks of the last sending only."""
+    known = succeeded(records, rows) & _sent_once(records) & (records["server_total_ns"] >= 0)
     chosen = _in_order(records, known)
     ours = records["end_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_total_ns"][chosen])
 
 
 def unexplained_first_token(records: Records, rows: Rows) -> Sample:
-    """Service TTFT - the server's prefill - its queue where it tells that. Of requests of one attempt."""
-    known = succeeded(records, rows) & (records["retries"] == 0) & (records["server_prefill_ns"] >= 0)
+    """Service TTFT - the server's prefill - its queue where it tells that. Of requests that were sent once."""
+    known = succeeded(records, rows) & _sent_once(records) & (records["server_prefill_ns"] >= 0)
     chosen = _in_order(records, known & (records["first_token_ns"] >= 0))
     ours = records["first_token_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_prefill_ns"][chosen] - np.maximum(records["server_queue_ns"][chosen], 0))

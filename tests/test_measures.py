@@ -153,19 +153,20 @@ def test_an_answer_without_times_of_tokens_hides_nothing():
 def test_what_the_servers_own_times_leave_of_ours():
     """Sent at 1, 2, 3, 4 s; the third was retried, the fourth failed; the second's server tells no queue."""
     records = make_records(
-        [1, 2, 3, 4],
-        token_times_s=[[1.5, 2.0], [2.25, 2.5], [3.5, 4.0], [4.5, 5.0]],
+        [1, 2, 3, 4, 5],
+        token_times_s=[[1.5, 2.0], [2.25, 2.5], [3.5, 4.0], [4.5, 5.0], [5.5, 6.0]],
         columns={
-            "server_queue_ns": [100 * MS, NONE, 0, 1],
-            "server_prefill_ns": [380 * MS, 260 * MS, 1, 1],
-            "server_total_ns": [990 * MS, NONE, 1, 1],
-            "retries": [0, 0, 1, 0],
-            "status": [Status.OK, Status.OK, Status.OK, Status.STALLED],
+            "server_queue_ns": [100 * MS, NONE, 0, 1, NONE],
+            "server_prefill_ns": [380 * MS, 260 * MS, 1, 1, 2],
+            "server_total_ns": [990 * MS, NONE, 1, 1, 2],
+            "retries": [0, 0, 1, 0, 0],
+            "flags": [0, 0, 0, 0, Flag.RESENT],  # the server speaks of the second sending, the row of the first
+            "status": [Status.OK, Status.OK, Status.OK, Status.STALLED, Status.OK],
         },
     )
     rows = everything(records)
     assert measures.server_time(records, rows, "server_queue_ns").values.tolist() == [100 * MS, 0]
-    assert measures.server_time(records, rows, "server_prefill_ns").values.tolist() == [380 * MS, 260 * MS, 1]
+    assert measures.server_time(records, rows, "server_prefill_ns").values.tolist() == [380 * MS, 260 * MS, 1, 2]
     assert measures.server_time(records, rows, "server_decode_ns").values.tolist() == []
     assert measures.unexplained_end_to_end(records, rows).values.tolist() == [10 * MS]
     assert measures.unexplained_first_token(records, rows).values.tolist() == [20 * MS, -10 * MS]
