@@ -42,7 +42,7 @@ fuzz: $(VENV)/.fuzz ## ten minutes of fuzzing for each parser and the spool's st
 
 docs: $(VENV)/.test ## what is generated from the code: the tables of settings and backends, the JSON Schemas
 	$(BIN)/python -m latency_profile.settings > docs/settings.md
-	$(BIN)/python -m latency_profile.report.backends
+	$(BIN)/python -m latency_profile.settings.doors
 	$(BIN)/python -m latency_profile.results.schema
 
 clean:

@@ -3,6 +3,7 @@
 A backend knows wire formats. It knows nothing of time or statistics, and imports nothing of `latency_profile`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -109,7 +110,7 @@ def json_field(name: str) -> Callable[[bytes], str | None]:
 SAMPLING = ("ignore_eos", "best_of", "use_beam_search", "top_k", "temperature")
 
 
-class Door:
+class Door(ABC):
     """One endpoint of one backend: builds request bodies, reads events. Times nothing, opens nothing.
 
     A path may hold `{model}`, which stands for the request's model.
@@ -147,13 +148,13 @@ class Door:
         """The path, in which `{model}` may stand."""
         return (self.stream_path if self.stream else None) or self.path
 
+    @abstractmethod
     def body(self, request: Request) -> bytes:
         """The request's body, JSON in UTF-8 (of a gRPC door: the message)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, payload: bytes) -> Piece:
         """What one event's payload means. Raises BadAnswer where it is not in this protocol."""
-        raise NotImplementedError
 
     def read_head(self, headers: Mapping[bytes, bytes]) -> Piece | None:
         """What the headers of a 200 tell of the answer, as a further piece; names are in lower case."""

@@ -1,5 +1,6 @@
 """What all doors with JSON bodies share: the user's own fields in every request, typed decoding, bounded numbers."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -22,9 +23,9 @@ class JsonDoor(Door):
         super().__init__(options)
         self._patch = options.extra_body
 
+    @abstractmethod
     def fields(self, request: Request) -> dict[str, Any]:
         """The request in the server's words."""
-        raise NotImplementedError
 
     def body(self, request: Request) -> bytes:
         return msgspec.json.encode(merged(self.fields(request), self._patch))

@@ -92,7 +92,7 @@ def _reanalyze(arguments: Sequence[str]) -> int:
 def _backends(arguments: Sequence[str]) -> int:
     if arguments:
         raise UsageError(f"usage: {PROGRAM} {USAGES['backends']}")
-    from latency_profile.report.backends import backends_table
+    from latency_profile.settings.doors import backends_table
 
     print(backends_table(), end="")
     return Exit.DONE

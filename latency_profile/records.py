@@ -88,7 +88,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     measured_ns: int  # from the point's start until its last request ended
     nonce: str
     cut_short: str | None  # SIGINT, SIGTERM, or None
-    client: dict[str, Any]  # the client's own counts (sender.Health)
+    client: dict[str, Any]  # the client's own counts
     server_metrics: dict[str, Any]  # as telemetry gives them
     provenance: dict[str, Any]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
@@ -50,3 +51,17 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("no vLLM here: `make test-vllm` installs it")
     with vllm.serve(tmp_path_factory.mktemp("vllm") / "server.log") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """An authority whose certificates nobody trusts but those who are given `ca_file`."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The authority's own certificate, as --ca-file takes it."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)

@@ -157,7 +157,7 @@ def cut_short(call: Call) -> None:
         (lambda call: (cut_short(call), call.send(call.end(13, "died"))), Status.ERROR_EVENT, "INTERNAL: died"),
         (lambda call: (cut_short(call), call.send(call.reset_stream(2))), Status.RESET, "2 INTERNAL_ERROR"),
         (lambda call: (cut_short(call), call.hang_up()), Status.TRUNCATED, ""),
-        (lambda call: (cut_short(call), call.break_off()), Status.RESET, "ECONNRESET"),
+        (lambda call: (cut_short(call), call.reset()), Status.RESET, "ECONNRESET"),
         (lambda call: call.hang_up(), Status.DISCONNECTED, ""),
         (lambda call: call.send(call.head(status="502", kind="text/html"), call.data(b"<p>", end_stream=True)),
          Status.HTTP_GATEWAY, "HTTP 502: <p>"),
@@ -223,18 +223,6 @@ def test_an_error_behind_a_message_is_not_tried_again(fleet: Fleet, tmp_path: Pa
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
 
 
 def context_of(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:

@@ -98,7 +98,7 @@ def test_the_connection_ends_amid_an_answer(tmp_path: Path, how: str) -> None:
     def script(call: Call) -> None:
         call.send(call.head() + call.message(b"first") + call.message(b"second")[:-3])
         time.sleep(0.05)
-        call.hang_up() if how == "hangs up" else call.break_off()
+        call.hang_up() if how == "hangs up" else call.reset()
 
     with GrpcServer(script) as server, Line(server.port, tmp_path) as line:
         assert lost(line).end == (End.CLOSED if how == "hangs up" else End.BROKEN)
@@ -237,7 +237,7 @@ def test_a_wider_window_is_no_answer(tmp_path: Path) -> None:
     def script(call: Call) -> None:
         call.send(struct.pack(">HBBBI", 0, 4, 8, 0, call.stream) + b"\0\0\1\0")
         time.sleep(0.05)
-        call.break_off()
+        call.reset()
 
     with GrpcServer(script) as server, Line(server.port, tmp_path) as line:
         assert lost(line).end == End.BROKEN

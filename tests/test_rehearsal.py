@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import backends
 from backends.base import Traits
@@ -82,7 +83,7 @@ def rehearse(server: Simulator, folder: Path, door: tuple[str, str, bool], *flag
     return load(path)
 
 
-def order_in(truth: TruthLog, records: Records) -> np.ndarray:  # type: ignore[type-arg]
+def order_in(truth: TruthLog, records: Records) -> NDArray[np.intp]:
     """Where the log has each request."""
     places = {name.rpartition("-")[2]: place for place, name in enumerate(truth.request_id.tolist())}
     return np.array([places[str(index)] for index in records["index"]])

@@ -7,12 +7,12 @@ import pytest
 
 from backends import NAMES, load
 from backends.base import Door, Options, Unsupported
-from latency_profile.report.backends import backends_document, backends_markdown, backends_table, main, with_table
 from latency_profile.settings import help_text
+from latency_profile.settings.doors import backends_document, backends_markdown, backends_table, main, with_table
 
 ROOT = Path(__file__).parents[1]
 DOORS = [(name, door) for name in NAMES for door in load(name).doors]
-RUN = "run: python -m latency_profile.report.backends"
+RUN = "run: python -m latency_profile.settings.doors"
 
 
 def door_of(backend: str, door: str) -> type[Door]:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.servers.http_exchange import Answer, exchange
-from tests.servers.simulator import post, raw_end, raw_exchange, simulator
+from tests.servers.simulator import instant, post, raw_end, raw_exchange
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -18,35 +18,29 @@ PROMPT = "How many roads must a man walk down?"
 USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 
-def running(backend: str, tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp(backend)
-    with simulator(folder, "--engine", "instant", "--backend", backend, "--max-model-len", "2048", *flags) as server:
-        yield server.url
-
-
 @pytest.fixture(scope="module")
 def sglang(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("sglang", tmp_path_factory)
+    yield from instant("sglang", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def tgi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("tgi", tmp_path_factory)
+    yield from instant("tgi", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def openai(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("openai", tmp_path_factory)
+    yield from instant("openai", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def sax(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("sax", tmp_path_factory)
+    yield from instant("sax", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def predict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("naive_transformers", tmp_path_factory, "--model", "gemma")
+    yield from instant("naive_transformers", tmp_path_factory, "--model", "gemma")
 
 
 # SGLang
@@ -243,7 +237,7 @@ def test_openai_refuses(openai: str, change: dict[str, Any], status: int, messag
 )
 def test_reasoning_comes_first(tmp_path_factory: pytest.TempPathFactory, backend: str, key: str) -> None:
     request = {"model": "simulated", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, **USAGE}
-    for url in running(backend, tmp_path_factory, "--reasoning-tokens", "3"):
+    for url in instant(backend, tmp_path_factory, "--reasoning-tokens", "3"):
         deltas = [event["choices"][0]["delta"] for event in exchange(url, CHAT, request).events if event["choices"]]
         hidden, shown = [delta.get(key) for delta in deltas], [delta.get("content") for delta in deltas]
         assert [bool(text) for text in hidden[1:6]] == [True, True, True, False, False]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.servers.http_exchange import Answer, exchange
-from tests.servers.simulator import DATA, captured, post, raw_end, raw_exchange, shape, simulator
+from tests.servers.simulator import DATA, captured, instant, post, raw_end, raw_exchange, shape
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
@@ -17,30 +17,24 @@ TSERVE = "models/smollm2-hf"
 TRITON = "/v2/models/ensemble/"
 
 
-def running(backend: str, tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp(backend)
-    with simulator(folder, "--engine", "instant", "--backend", backend, "--max-model-len", "2048", *flags) as server:
-        yield server.url
-
-
 @pytest.fixture(scope="module")
 def llamacpp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("llamacpp", tmp_path_factory, "--model", LLAMACPP)
+    yield from instant("llamacpp", tmp_path_factory, "--model", LLAMACPP)
 
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("tensorrt_llm_triton", tmp_path_factory)
+    yield from instant("tensorrt_llm_triton", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("jetstream", tmp_path_factory)
+    yield from instant("jetstream", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
 def tserve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from running("naive_transformers", tmp_path_factory, "--model", TSERVE)
+    yield from instant("naive_transformers", tmp_path_factory, "--model", TSERVE)
 
 
 def door(request: dict[str, Any], native: str) -> str:

@@ -27,22 +27,17 @@ def fleet() -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 def context_of(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*(names or ("localhost", "127.0.0.1"))).configure_cert(context)
     return context
+
+
+def greets_once(tls: ssl.SSLContext, over: threading.Event) -> Odd:
+    """A server that closes after each answer, and says no word on any connection but the first until it is `over`."""
+    greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
+    close = odd.whole(3, "connection: close")
+    return Odd(lambda call: call.send(close), tls=tls, greet=lambda _: next(greeted, False) or over.wait(20))
 
 
 def send(fleet: Fleet, server: Odd, folder: Path, load: Load, ca_file: str | None, verify: bool = True) -> Driven:
@@ -249,15 +244,8 @@ def test_a_handshake_takes_no_longer_than_a_request_may(
     fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path
 ) -> None:
     """The server never says a word on any connection but the first."""
-    greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
     over = threading.Event()
-
-    def greet(_: object) -> bool:
-        return next(greeted, False) or over.wait(20)
-
-    with Odd(
-        lambda call: call.send(odd.whole(3, "connection: close")), tls=context_of(authority), greet=greet
-    ) as server:
+    with greets_once(context_of(authority), over) as server:
         driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300], timeout_s=0.5, stopped=After(5)), ca_file)
         over.set()
     assert driven.statuses == [Status.OK, Status.CONNECT_TIMEOUT]
@@ -294,15 +282,8 @@ def test_a_closed_loop_ends_though_a_handshake_goes_on(
     fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path
 ) -> None:
     """The server greets only the first connection: what waits for another when the time is over is not sent."""
-    greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
     over = threading.Event()
-
-    def greet(_: object) -> bool:
-        return next(greeted, False) or over.wait(20)
-
-    with Odd(
-        lambda call: call.send(odd.whole(3, "connection: close")), tls=context_of(authority), greet=greet
-    ) as server:
+    with greets_once(context_of(authority), over) as server:
         driven = send(fleet, server, tmp_path, Load(count=50, concurrency=2, duration_s=0.4), ca_file)
         over.set()
     assert driven.statuses == [Status.OK]

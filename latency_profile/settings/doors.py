@@ -1,6 +1,6 @@
 """What each backend's doors can do, for people: made from `Backend.doors` and their traits, and from nothing else.
 
-`python -m latency_profile.report.backends` writes docs/backends.md and the table in README.md anew.
+`python -m latency_profile.settings.doors` writes docs/backends.md and the table in README.md anew.
 """
 
 import textwrap
@@ -29,7 +29,7 @@ _HEAD = (
 _PREAMBLE = """\
 # Backends
 
-Made by `python -m latency_profile.report.backends`; a test holds it against the code.
+Made by `python -m latency_profile.settings.doors`; a test holds it against the code.
 
 A backend's first door is the one that `--endpoint` takes by default. Streaming is *only* where a door has no other way
 to answer. A setting that a door has no word for is refused. Tokens are counted from the first of the sources that an

@@ -41,7 +41,7 @@ class _Keep(argparse.Action):
 
 class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
-        from latency_profile.report.backends import backends_table
+        from latency_profile.settings.doors import backends_table
 
         return f"{super().format_help()}\n{backends_table()}"
 

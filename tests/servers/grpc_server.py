@@ -16,6 +16,8 @@ import h2.events
 import h2.exceptions
 import hyperframe.frame
 
+from tests.servers.odd import Line
+
 _RESET_ON_CLOSE = struct.pack("@ii", 1, 0)  # SO_LINGER on, no time: close() sends a RST
 
 
@@ -30,7 +32,7 @@ def goaway(last: int, code: int = 0) -> bytes:
 
 
 @dataclass(eq=False)
-class Call:
+class Call(Line):
     """One request, and the means to answer it in any way at all. What `head`, `message` and the others give is to be
     sent in just that order, cut as one likes."""
 
@@ -95,26 +97,6 @@ class Call:
     def answer(self, *payloads: bytes) -> list[bytes]:
         """What a healthy server says, frame by frame."""
         return [self.head(), *map(self.message, payloads), self.end()]
-
-    def send(self, *parts: bytes, gap_s: float = 0.0) -> None:
-        """Sends the parts, each in a segment of its own where there is a gap between them."""
-        for number, part in enumerate(parts):
-            if number:
-                time.sleep(gap_s)
-            self._socket.sendall(part)
-
-    def hang_up(self) -> None:
-        """Closes the connection in an orderly way."""
-        self.gone = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def break_off(self) -> None:
-        """Breaks the connection: the client reads ECONNRESET."""
-        self.gone = True
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._socket.close()
 
 
 @dataclass

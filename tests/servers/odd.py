@@ -18,27 +18,11 @@ _REQUEST_ID = re.compile(rb"x-request-id: (\S+)\r\n", re.IGNORECASE)
 _RESET_ON_CLOSE = struct.pack("@ii", 1, 0)  # SO_LINGER on, no time: close() sends a RST
 
 
-@dataclass(eq=False)
-class Call:
-    """One request, and the means to answer it in any way at all."""
+class Line:
+    """The server's end of a connection: what one can do to it in the midst of an answer."""
 
-    connection: int  # number of its connection among those that carried a request, from 0
-    turn: int  # how many requests came before it on that connection
-    head: bytes
-    body: bytes
-    at_s: float  # time.monotonic() when it was whole
     _socket: socket.socket
-    gone: bool = False
-
-    @property
-    def request_id(self) -> str:
-        found = _REQUEST_ID.search(self.head)
-        return found[1].decode() if found else ""
-
-    @property
-    def index(self) -> int:
-        """The number at the end of its x-request-id."""
-        return int(self.request_id.rpartition("-")[2])
+    gone: bool
 
     def send(self, *parts: bytes, gap_s: float = 0.0) -> None:
         """Sends the parts, each in a segment of its own where there is a gap between them."""
@@ -62,6 +46,29 @@ class Call:
         self.gone = True
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
+
+
+@dataclass(eq=False)
+class Call(Line):
+    """One request, and the means to answer it in any way at all."""
+
+    connection: int  # number of its connection among those that carried a request, from 0
+    turn: int  # how many requests came before it on that connection
+    head: bytes
+    body: bytes
+    at_s: float  # time.monotonic() when it was whole
+    _socket: socket.socket
+    gone: bool = False
+
+    @property
+    def request_id(self) -> str:
+        found = _REQUEST_ID.search(self.head)
+        return found[1].decode() if found else ""
+
+    @property
+    def index(self) -> int:
+        """The number at the end of its x-request-id."""
+        return int(self.request_id.rpartition("-")[2])
 
 
 class Odd:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 
 from latency_profile.simulator.log import TruthLog, read_log
 
@@ -79,6 +80,13 @@ class Simulator:
         """Stops it and reads what it did."""
         assert self.stop() == 0
         return read_log(self.log)
+
+
+def instant(backend: str, tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Iterator[str]:
+    """The URL of one that speaks as that server, a millisecond a step; for a fixture to yield from."""
+    folder = tmp_path_factory.mktemp(backend)
+    with simulator(folder, "--engine", "instant", "--backend", backend, "--max-model-len", "2048", *flags) as server:
+        yield server.url
 
 
 @contextmanager

@@ -19,9 +19,7 @@ from latency_profile.simulator.protocols.base import (
     ServerProtocol,
     Writer,
     is_missing,
-    json_fault,
     json_reply,
-    wrong_field,
 )
 from latency_profile.simulator.protocols.llamacpp_answer import (
     JSON,
@@ -57,6 +55,9 @@ class _Native(msgspec.Struct):
     temperature: float = 0.8
     top_k: int = 40
     top_p: float = 0.95
+
+
+_DECODER = msgspec.json.Decoder(_Native)
 
 
 class Protocol(OpenAIDoors):
@@ -137,12 +138,7 @@ class Protocol(OpenAIDoors):
         return limit - prompt if asked is None or asked < 1 else min(asked, limit - prompt)
 
     def _native(self, path: str, body: bytes) -> NativeAsk:
-        try:
-            request = msgspec.json.decode(body, type=_Native)
-        except msgspec.ValidationError as error:
-            raise self.refuse_invalid(wrong_field(error), str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self.refuse_malformed(*json_fault(body)) from None
+        request = self.decoded(_DECODER, body)
         try:
             prompt_ids = self.prompt_ids(request.prompt)
         except ValueError:

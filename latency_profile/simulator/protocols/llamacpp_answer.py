@@ -185,7 +185,6 @@ class OpenAIDoorsWriter(OpenAIWriter):
         super().__init__(ask, job, vocabulary, name, created)
         if not ask.stream:
             return
-        self._model = encoded(ask.model)
         common = {"model": ask.model, "system_fingerprint": _FINGERPRINT}
         if ask.chat:
             end = {"created": created, "id": name, **common, "object": "chat.completion.chunk"}

@@ -6,7 +6,7 @@ They differ in what they refuse and how they say it, and in the order of keys; e
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -26,6 +26,8 @@ from latency_profile.simulator.text import Vocabulary
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
+
+Decoded = TypeVar("Decoded")
 
 
 class _StreamOptions(msgspec.Struct):
@@ -124,19 +126,23 @@ class OpenAIDoors(ServerProtocol):
     def limit(self, asked: int | None, prompt: int, chat: bool) -> int:
         """How many tokens may be generated. Raises Refusal."""
 
-    def ask(self, path: str, body: bytes) -> OpenAIAsk:
-        """Understands a body. Raises Refusal."""
-        chat = path == CHAT
+    def decoded(self, decoder: msgspec.json.Decoder[Decoded], body: bytes) -> Decoded:
+        """A body in its type. Raises Refusal."""
         try:
-            if self.known is not None:
-                unknown = sorted(_FIELDS.decode(body).keys() - self.known[chat])
-                if unknown:
-                    raise self.refuse_unknown(unknown)
-            request: Any = (_CHAT_DECODER if chat else _COMPLETION_DECODER).decode(body)
+            return decoder.decode(body)
         except msgspec.ValidationError as error:
             raise self.refuse_invalid(wrong_field(error), str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise self.refuse_malformed(*json_fault(body)) from None
+
+    def ask(self, path: str, body: bytes) -> OpenAIAsk:
+        """Understands a body. Raises Refusal."""
+        chat = path == CHAT
+        if self.known is not None:
+            unknown = sorted(self.decoded(_FIELDS, body).keys() - self.known[chat])
+            if unknown:
+                raise self.refuse_unknown(unknown)
+        request: Any = self.decoded(_CHAT_DECODER, body) if chat else self.decoded(_COMPLETION_DECODER, body)
         model = self.check_model(request.model)
         self._refuse_unsimulated(request)
         prompt_ids = self._chat_ids(request) if chat else self._completion_ids(request.prompt)

@@ -23,10 +23,8 @@ from latency_profile.simulator.protocols.base import (
     Refusal,
     ServerProtocol,
     Writer,
-    json_fault,
     json_reply,
     sse,
-    wrong_field,
 )
 from latency_profile.simulator.protocols.openai_doors import OpenAIAsk, OpenAIDoors, OpenAIWriter, encoded
 from latency_profile.simulator.protocols.sglang_metrics import Metrics
@@ -52,6 +50,9 @@ class _Generate(msgspec.Struct):
     input_ids: list[int] | None = None
     sampling_params: _Sampling | None = None
     stream: bool = False
+
+
+_DECODER = msgspec.json.Decoder(_Generate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,12 +263,7 @@ class Protocol(OpenAIDoors):
         return None
 
     def _generate(self, path: str, body: bytes) -> NativeAsk:
-        try:
-            request = msgspec.json.decode(body, type=_Generate)
-        except msgspec.ValidationError as error:
-            raise self.refuse_invalid(wrong_field(error), str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self.refuse_malformed(*json_fault(body)) from None
+        request = self.decoded(_DECODER, body)
         sampling = request.sampling_params or _Sampling()
         prompt = request.text if request.text is not None else request.input_ids
         if prompt is None:

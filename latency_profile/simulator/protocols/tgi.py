@@ -19,9 +19,7 @@ from latency_profile.simulator.protocols.base import (
     ServerProtocol,
     Writer,
     is_missing,
-    json_fault,
     json_reply,
-    wrong_field,
 )
 from latency_profile.simulator.protocols.openai_doors import OpenAIAsk, OpenAIDoors
 from latency_profile.simulator.protocols.tgi_answer import (
@@ -52,12 +50,14 @@ class _Parameters(msgspec.Struct):
     return_full_text: bool | None = None
     seed: int | None = None
     truncate: int | None = None
-    top_n_tokens: int | None = None
 
 
 class _Generate(msgspec.Struct):
     inputs: str
     parameters: _Parameters = msgspec.field(default_factory=_Parameters)
+
+
+_DECODER = msgspec.json.Decoder(_Generate)
 
 
 class Protocol(OpenAIDoors):
@@ -154,12 +154,7 @@ class Protocol(OpenAIDoors):
         return None
 
     def _native(self, path: str, body: bytes) -> NativeAsk:
-        try:
-            request = msgspec.json.decode(body, type=_Generate)
-        except msgspec.ValidationError as error:
-            raise self.refuse_invalid(wrong_field(error), str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self.refuse_malformed(*json_fault(body)) from None
+        request = self.decoded(_DECODER, body)
         parameters = request.parameters
         prompt_ids = self.served.vocabulary.encode(request.inputs) if request.inputs else []
         if parameters.truncate is not None:
