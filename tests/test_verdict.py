@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from latency_profile import verdict
 from latency_profile.errors import Exit
 from latency_profile.records import Status
-from latency_profile.verdict import Kind, Verdict, exit_code, judge
+from latency_profile.verdict import Kind, Verdict, exit_code, judge, samples, saturation
 from tests.make_records import SECOND, make_records, uniform_records
 
 NO_FAILURE = (Status.OK, Status.CANCELLED, Status.NOT_SENT)
@@ -50,7 +49,7 @@ def late(ms, share, of=1000):
 
 
 def test_a_steady_well_sampled_point_is_valid():
-    assert judge(uniform_records(1000)) == Verdict(verdict=Kind.VALID, reasons=[])
+    assert judge(uniform_records(1000)) == Verdict(verdict=Kind.VALID, reasons=[], remarks=[])
 
 
 def test_failed_above_one_in_twenty():
@@ -187,12 +186,12 @@ def test_a_model_is_judged_by_its_own_requests():
 
 def test_exit_codes():
     def of(*kinds):
-        return exit_code(Verdict(verdict=kind, reasons=[]) for kind in kinds)
+        return exit_code(Verdict(verdict=kind, reasons=[], remarks=[]) for kind in kinds)
 
     assert of() == of(Kind.VALID, Kind.SATURATED, Kind.TOO_FEW_SAMPLES) == Exit.DONE
     assert of(Kind.VALID, Kind.FAILED) == of(Kind.CLIENT_LIMITED) == Exit.UNUSABLE
 
 
 def test_constants_are_what_their_comments_say():
-    assert scipy.stats.t.ppf(0.995, verdict.GROWTH_STEPS - 1) == pytest.approx(verdict.GROWTH_T_LIMIT, abs=1e-3)
-    assert 0.99**verdict.SAMPLES_FOR_P99 <= 0.025 < 0.99 ** (verdict.SAMPLES_FOR_P99 - 1)
+    assert scipy.stats.t.ppf(0.995, saturation.GROWTH_STEPS - 1) == pytest.approx(saturation.GROWTH_T_LIMIT, abs=1e-3)
+    assert 0.99**samples.SAMPLES_FOR_P99 <= 0.025 < 0.99 ** (samples.SAMPLES_FOR_P99 - 1)

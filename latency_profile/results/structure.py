@@ -9,7 +9,7 @@ from latency_profile.cost import Cost
 from latency_profile.statistics import Distribution, Summary
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]

@@ -1,0 +1,24 @@
+"""What the rules look at: a point's records, and which of its requests they are about."""
+
+from dataclasses import dataclass
+
+from latency_profile import measures
+from latency_profile.measures import Rows, Window
+from latency_profile.records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    records: Records
+    rows: Rows  # of the model in question, or all
+    span: Window  # of all models
+
+    @property
+    def measured(self) -> Rows:
+        """Those of them that arrived in the window."""
+        return self.rows & self.span.rows
+
+
+def evidence(records: Records, model: str | None = None) -> Evidence:
+    rows = measures.all_rows(records) if model is None else measures.rows_of_model(records, model)
+    return Evidence(records, rows, measures.window(records))

@@ -1,0 +1,36 @@
+"""From the evidence to the verdict: asks each rule, in order of precedence."""
+
+from collections.abc import Callable
+
+from latency_profile.records import Records
+from latency_profile.verdict.client import client_limited
+from latency_profile.verdict.contamination import contaminated
+from latency_profile.verdict.evidence import Evidence, evidence
+from latency_profile.verdict.failure import failed
+from latency_profile.verdict.kinds import UNUSABLE, Kind, Verdict
+from latency_profile.verdict.remarks import remarks
+from latency_profile.verdict.samples import too_few
+from latency_profile.verdict.saturation import saturated
+
+RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
+    (Kind.FAILED, failed),
+    (Kind.CLIENT_LIMITED, client_limited),
+    (Kind.CONTAMINATED, contaminated),
+    (Kind.SATURATED, saturated),
+    (Kind.TOO_FEW_SAMPLES, too_few),
+)
+
+
+def judge(records: Records, model: str | None = None) -> Verdict:
+    """The verdict on a point, or on its requests to one model."""
+    known = evidence(records, model)
+    found: list[tuple[Kind, str]] = []
+    for kind, rule in RULES:
+        if kind is Kind.TOO_FEW_SAMPLES and found and found[0][0] in UNUSABLE:
+            break  # how wide the intervals of numbers are that must not be used is no reason
+        found.extend((kind, reason) for reason in rule(known))
+    return Verdict(
+        verdict=found[0][0] if found else Kind.VALID,
+        reasons=[reason for _, reason in found],
+        remarks=remarks(known),
+    )

@@ -1,0 +1,28 @@
+"""TOO_FEW_SAMPLES: the point does not tell where its p99 is."""
+
+import math
+
+from latency_profile import measures
+from latency_profile.statistics import CONFIDENCE, Distribution, describe
+from latency_profile.verdict.evidence import Evidence
+
+# Of fewer independent requests even the slowest is below the true p99 too often: 0.99^n > 2.5 %.
+SAMPLES_FOR_P99 = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(0.99))
+
+
+def too_few(known: Evidence) -> list[str]:
+    records, rows = known.records, known.measured
+    origin, word = ("sent_ns", "service") if records.context.concurrency is not None else ("due_ns", "response")
+    told: dict[str, Distribution] = {}
+    if records.context.streaming:
+        told["TTFT"] = describe(measures.time_to_first_token(records, rows, origin))
+    told["E2E"] = describe(measures.end_to_end(records, rows, origin))
+    open_ones = {name: known for name, known in told.items() if not known.p99.resolved}
+    if not open_ones:
+        return []
+    worst = min(open_ones.values(), key=lambda known: known.p99.effective_n)
+    lost = f" and {worst.unfinished} unfinished" if worst.unfinished else ""
+    return [
+        f"The p99 of {word} {' and '.join(open_ones)} has no {CONFIDENCE:.0%} interval: {worst.n} requests{lost} tell "
+        f"as much as {worst.p99.effective_n:.0f} independent ones; it takes {SAMPLES_FOR_P99} and more."
+    ]
