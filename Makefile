@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DELETE_ON_ERROR:
-.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint fuzz docs clean
+.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint fuzz docs benchmarks clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
@@ -39,6 +39,10 @@ lint: $(VENV)/.test
 
 fuzz: $(VENV)/.fuzz ## ten minutes of fuzzing for each parser and the spool's state machine, two at a time
 	$(BIN)/python -m tests.fuzz --seconds 600
+
+benchmarks: $(VENV)/.test ## this tool and four others against a server of known timing; installs 4 GB and vLLM, 15 minutes
+	benchmarks/peers/install.sh
+	$(BIN)/python -m benchmarks.peers
 
 docs: $(VENV)/.test ## what is generated from the code: the tables of settings and backends, the JSON Schemas
 	$(BIN)/python -m latency_profile.settings > docs/settings.md

@@ -106,6 +106,8 @@ max-input-length INPUT_LENGTH
 max-output-length OUTPUT_LENGTH
 num-prompts MAX_NUM_PROMPTS
 traffic-split TRAFFIC_SPLIT
+shared-prefix SHARED_PREFIX
+shared-prefix-groups SHARED_PREFIX_GROUPS
 nonce NONCE
 seed SEED
 cache-dir CACHE_DIR
@@ -113,11 +115,13 @@ request-rate REQUEST_RATE
 request-rates REQUEST_RATES
 concurrencies CONCURRENCIES
 benchmark-time-seconds BENCHMARK_TIME_SECONDS
+until-ci UNTIL_CI
 warmup-seconds WARMUP_SECONDS
 cooldown-seconds COOLDOWN_SECONDS
 sleep-seconds SLEEP_TIME
 arrival ARRIVAL
 burstiness BURSTINESS
+calibration-cadence CALIBRATION_CADENCE
 workers WORKERS
 file-prefix FILE_PREFIX
 output-dir OUTPUT_DIR
@@ -125,6 +129,7 @@ output-bucket OUTPUT_BUCKET
 output-bucket-filepath OUTPUT_BUCKET_FILEPATH
 additional-metadata-metrics-to-save ADDITIONAL_METADATA_METRICS_TO_SAVE
 machine-cost MACHINE_COST
+goodput GOODPUT
 prometheus-url PROMETHEUS_URL
 pm-namespace PM_NAMESPACE
 pm-job PM_JOB
@@ -139,6 +144,10 @@ use-beam-search USE_BEAM_SEARCH
 trust-remote-code TRUST_REMOTE_CODE
 use-dummy-text USE_DUMMY_TEXT
 unique-prompts UNIQUE_PROMPTS
+find-warmup FIND_WARMUP
+reset-cache RESET_CACHE
+calibrate CALIBRATE
+calibration-search CALIBRATION_SEARCH
 dry-run DRY_RUN
 save-json-results SAVE_JSON_RESULTS
 save-aggregated-result SAVE_AGGREGATED_RESULT

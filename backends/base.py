@@ -60,6 +60,7 @@ class Piece(NamedTuple):
     hidden: bool = False  # its text is reasoning or a tool call: tokens, but none of the visible answer
     so_far: bool = False  # its text is the whole answer up to now, not only what is new
     times: Times | None = None
+    cached_tokens: int | None = None  # prompt tokens that the server had in its prefix cache, by its own word
 
 
 DEFAULT_ENDPOINT = "generate"
@@ -185,6 +186,15 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheReset:
+    """How a server is asked to drop its prefix cache: POST, without a body."""
+
+    path: str
+    needs: str  # what a server that does not know the path has to be started with, as a sentence's end
+    done: Callable[[bytes], bool] = lambda _: True  # whether the body of a 200 says that it did
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """One model server: its doors by the names that `--endpoint` takes, the default first."""
 
@@ -197,6 +207,7 @@ class Backend:
     version_path: str | None = None  # where it tells its version …
     read_version: Callable[[bytes], str | None] | None = None  # … and that in its answer; None where it is not there
     default_model: str | None = None  # what is asked where none is named and none is listed
+    cache_reset: CacheReset | None = None  # None: there is no such hook, or none that drops all of the cache
 
     def choose(self, endpoint: str, options: Options, *, grpc: bool | None = None) -> Chosen:
         """The door that `--endpoint` names: by its name, its path, or NAME=/path for that door at another path.

@@ -28,6 +28,7 @@ class _Timings(msgspec.Struct):
     prompt_ms: Milliseconds | None = None
     predicted_ms: Milliseconds | None = None
     predicted_n: Count | None = None
+    cache_n: Count | None = None
 
 
 class _Event(msgspec.Struct):
@@ -99,6 +100,7 @@ class CompletionDoor(JsonDoor):
             False,
             False,
             None if timings is None else _times(timings),
+            None if timings is None else timings.cache_n,
         )
 
 
@@ -107,7 +109,10 @@ def _with_times(piece: Piece, payload: bytes) -> Piece:
     if b'"timings":' not in payload or piece.error is not None:
         return piece
     timings = decode(_timed, payload, "timings of llama.cpp").timings
-    return piece if timings is None else piece._replace(times=_times(timings))
+    if timings is None:
+        return piece
+    cached = timings.cache_n if piece.cached_tokens is None else piece.cached_tokens
+    return piece._replace(times=_times(timings), cached_tokens=cached)
 
 
 class CompletionsDoor(openai.CompletionsDoor):
@@ -128,6 +133,8 @@ class ChatDoor(openai.ChatDoor):
         return _with_times(super().read(payload), payload)
 
 
+# No cache_reset: erasing every slot (POST /slots/N?action=erase) leaves the cache in the host's memory, which is on by
+# default, and the next request takes the prompt back from there.
 BACKEND = Backend(
     name="llamacpp",
     title="llama.cpp",

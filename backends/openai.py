@@ -21,6 +21,7 @@ BAD_FINISHES = ("error", "abort")  # reasons by which servers say that an answer
 class _Usage(msgspec.Struct):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
+    prompt_tokens_details: Any = None  # {"cached_tokens": …}; of any form, so that no answer fails for it
 
 
 class _Function(msgspec.Struct):
@@ -79,12 +80,13 @@ def read_event(payload: bytes) -> Piece:
     usage = event.usage
     total = usage.completion_tokens if usage else None
     prompt = usage.prompt_tokens if usage else None
+    cached = _cached(usage.prompt_tokens_details) if usage and usage.prompt_tokens_details is not None else None
     if not event.choices:
         if event.detail is not None:  # FastAPI's own errors
             return Piece(error=error_text(event.detail))
         if usage is None and event.object is None:
             raise BadAnswer("neither choices nor usage nor error in it")
-        return Piece(total_output=total, input_tokens=prompt)
+        return Piece(total_output=total, input_tokens=prompt, cached_tokens=cached)
     if len(event.choices) > 1:
         total = None  # it is of all of them together, and the first, the best, is what was asked for
     choice = event.choices[0]
@@ -105,7 +107,16 @@ def read_event(payload: bytes) -> Piece:
         f"finish_reason {finish}" if finish in BAD_FINISHES else None,
         False,
         not visible and text != "",
+        False,
+        None,
+        cached,
     )
+
+
+def _cached(details: Any) -> int | None:
+    """Prompt tokens out of the cache, where the usage's details tell a count that can be one."""
+    told = details.get("cached_tokens") if isinstance(details, dict) else None
+    return told if type(told) is int and 0 <= told < 1 << 31 else None
 
 
 def _unseen(message: _Message) -> str:

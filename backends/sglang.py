@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from backends import openai
-from backends.base import Backend, BadAnswer, Options, Piece, Request, Times, Traits, json_field
+from backends.base import Backend, BadAnswer, CacheReset, Options, Piece, Request, Times, Traits, json_field
 from backends.json_door import Count, JsonDoor, Seconds, decode, error_text, ns
 
 _SECOND = 1_000_000_000
@@ -33,6 +33,7 @@ class _Meta(msgspec.Struct):
     completion_tokens: Count | None = None
     finish_reason: _Finish | str | None = None
     e2e_latency: Seconds | None = None
+    cached_tokens: Count | None = None
 
 
 class _Event(msgspec.Struct):
@@ -92,6 +93,7 @@ class GenerateDoor(JsonDoor):
             False,
             self.stream,
             None if meta.e2e_latency is None else Times(total_ns=ns(meta.e2e_latency, _SECOND)),
+            meta.cached_tokens,
         )
 
 
@@ -134,4 +136,6 @@ BACKEND = Backend(
     health_path="/health",
     version_path="/get_server_info",
     read_version=json_field("version"),
+    # 400 while requests run or wait
+    cache_reset=CacheReset("/flush_cache", "SGLang has it, behind its --admin-api-key where one is set"),
 )

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from backends import openai
-from backends.base import Backend, Options, Traits, Unsupported, json_field
+from backends.base import Backend, CacheReset, Options, Traits, Unsupported, json_field
 
 
 def _vllm_settings(common: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -61,4 +61,10 @@ BACKEND = Backend(
     health_path="/health",
     version_path="/version",
     read_version=json_field("version"),
+    # 0.24 and 0.32 answer 200 also where blocks in use kept them from it, with {"success": false}; before, no body
+    cache_reset=CacheReset(
+        "/reset_prefix_cache",
+        "vLLM has this door where it is started with VLLM_SERVER_DEV_MODE=1",
+        lambda body: json_field("success")(body) != "False",
+    ),
 )

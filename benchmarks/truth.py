@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +126,15 @@ def queue_row(utilization: float, service_ms: float, requests: int) -> dict[str,
     }
 
 
-def lindley(due_ns: NDArray[np.int64], service_ns: float) -> NDArray[np.float64]:
-    """Waits in a queue of one slot and fixed service: W[k + 1] = max(0, W[k] + S - (due[k + 1] - due[k]))."""
+def lindley(due_ns: NDArray[np.int64], service_ns: float | NDArray[np.int64]) -> NDArray[np.float64]:
+    """Waits in a queue of one slot: W[k + 1] = max(0, W[k] + S[k] - (due[k + 1] - due[k])).
+
+    service_ns: of all requests alike, or of each.
+    """
     waits = np.zeros(len(due_ns))
+    service = np.broadcast_to(service_ns, len(due_ns))
     for k in range(1, len(due_ns)):
-        waits[k] = max(0.0, waits[k - 1] + service_ns - (due_ns[k] - due_ns[k - 1]))
+        waits[k] = max(0.0, waits[k - 1] + service[k - 1] - (due_ns[k] - due_ns[k - 1]))
     return waits
 
 
@@ -138,12 +142,18 @@ def _difference(ours: NDArray[np.int64], truth: NDArray[np.int64], percent: floa
     return float((np.percentile(ours, percent) - np.percentile(truth, percent)) / NS_PER_MS)
 
 
-def table(rows: list[dict[str, float]]) -> str:
+def table(rows: Sequence[Mapping[str, float | str]]) -> str:
     """Rows of the same keys, as Markdown."""
     head = list(rows[0])
-    cells = [[f"{row[key]:,.3f}" if isinstance(row[key], float) else f"{row[key]:,}" for key in head] for row in rows]
+    cells = [[_cell(row[key]) for key in head] for row in rows]
     lines = [" | ".join(line) for line in (head, ["---"] * len(head), *cells)]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
 
 
 def main() -> None:

@@ -44,14 +44,14 @@ class Row(NamedTuple):
     message: str | None = None  # what went wrong, in the server's words
 
 
-def read_answer(reads: Sequence[Entry], end: Entry, door: Door, request: bytes = b"") -> Row:
+def read_answer(reads: Sequence[Entry], end: Entry, door: Door, request: bytes = b"", with_text: bool = False) -> Row:
     """The row of one answer from its reads, in order, and the entry that ended it.
 
-    request: the body that was sent; only a door that `echoes` looks at it.
+    request: the body that was sent; only a door that `echoes` looks at it. with_text: as of `answer_tokens.count`.
     """
     http = Http2Answer() if door.framing == "grpc" else HttpAnswer()
     http.feed(read.data for read in reads)
-    row = _outcome(reads, end, http, door, request)
+    row = _outcome(reads, end, http, door, request, with_text)
     delays = [read.delay_ns for read in reads]
     kernel = bool(delays) and min(delays) >= 0
     return row._replace(
@@ -63,7 +63,7 @@ def read_answer(reads: Sequence[Entry], end: Entry, door: Door, request: bytes =
     )
 
 
-def _outcome(reads: Sequence[Entry], end: Entry, http: Http, door: Door, request: bytes) -> Row:
+def _outcome(reads: Sequence[Entry], end: Entry, http: Http, door: Door, request: bytes, with_text: bool) -> Row:
     broken = _broken(end, bool(reads), http)
     if (refused := _refused(http, broken, end)) is not None:
         return refused
@@ -88,7 +88,7 @@ def _outcome(reads: Sequence[Entry], end: Entry, http: Http, door: Door, request
     if stranger is not None and failure is None:
         return Row(broken or Status.CONTENT_TYPE, message=stranger)
     ends = [offset for offset, _ in cut[: len(pieces)]] if framing != "object" else None
-    tokens = count(pieces, door.read_head(http.headers), reads, http.bounds, ends)
+    tokens = count(pieces, door.read_head(http.headers), reads, http.bounds, ends, with_text)
     if tokens.text is not None and door.echoes:
         tokens = tokens._replace(text=door.own_text(request, tokens.text))
     if isinstance(http, Http2Answer) and http.failure is not None:
@@ -136,7 +136,7 @@ def _judged(
         return row._replace(status=broken, message=_errno_text(end))
     if door.marks_end and not any(piece.last or piece.finish for piece in pieces):
         return row._replace(status=Status.TRUNCATED, message="no finish reason and no end mark")
-    if row.tokens.output_tokens == 0 or (row.tokens.text is not None and not row.tokens.text):
+    if row.tokens.output_tokens == 0 or (row.tokens.output_tokens == NONE and not row.tokens.text):
         return row._replace(status=Status.EMPTY)
     return row
 

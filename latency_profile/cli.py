@@ -89,6 +89,28 @@ def _reanalyze(arguments: Sequence[str]) -> int:
     return reanalyze(records, Path(arguments[1]) if len(arguments) > 1 else records.parent)
 
 
+def _calibrate(arguments: Sequence[str]) -> int:
+    from latency_profile.calibration.command import command
+
+    return command(arguments, os.environ)
+
+
+def _rerun(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"usage: {PROGRAM} {USAGES['rerun']}")
+    from latency_profile.rerun import rerun
+
+    return rerun(Path(arguments[0]), arguments[1:], os.environ)
+
+
+def _comparable(arguments: Sequence[str]) -> int:
+    if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
+        raise UsageError(f"usage: {PROGRAM} {USAGES['comparable']}")
+    from latency_profile.rerun import comparable
+
+    return comparable(Path(arguments[0]), Path(arguments[1]))
+
+
 def _backends(arguments: Sequence[str]) -> int:
     if arguments:
         raise UsageError(f"usage: {PROGRAM} {USAGES['backends']}")
@@ -112,13 +134,18 @@ def _demo(arguments: Sequence[str]) -> int:
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "profile": (_profile, "profile a running model server (the flags of benchmark_serving.py)"),
+    "calibrate": (_calibrate, "measure this client, on this machine, against a server of known timing"),
     "demo": (_demo, "profile the embedded model server at five request rates"),
     "backends": (_backends, "list the model servers, their endpoints, and what each can do"),
     "reanalyze": (_reanalyze, "make a point's results again from its records"),
+    "rerun": (_rerun, "run the profile again that a point's file is of, with prompts of its own"),
+    "comparable": (_comparable, "say whether two profiles may be compared, and what differs"),
     "simulate": (_simulate, "run the embedded model server"),
 }
 USAGES = {  # of commands without a help of their own
     "demo": "demo [FLAG …]  (flags of profile, which win over the demo's own)",
     "reanalyze": "reanalyze RECORDS.npz [FOLDER]",
+    "rerun": "rerun POINT.json [FLAG …]  (flags of profile, which win over what the file has)",
+    "comparable": "comparable ONE.json OTHER.json",
     "backends": "backends",
 }

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from latency_profile.measures import Rates
+from latency_profile.rates import Rates
 
 SECONDS_PER_HOUR = 3600
 MILLION = 1e6

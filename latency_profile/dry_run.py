@@ -36,6 +36,17 @@ def describe(
     total += settings.sleep_seconds * (len(points) - 1)
     out.write(f"sending takes {'at least ' if open_end else ''}{clock_text(total)}\n")
     out.write(f"prompts: {sum(point.prompts for point in points)}\n")
+    if settings.shared_prefix:
+        meant = [
+            workload.intended_hit_rate(
+                point.first_prompt, point.prompts, touched=0 if settings.reset_cache else point.first_prompt
+            )
+            for point in points
+        ]
+        out.write(
+            f"shared prefix: {settings.shared_prefix} tokens, groups: {settings.shared_prefix_groups}; intended hit "
+            f"rate of the prefix cache, point by point: {', '.join(f'{rate:.1%}' for rate in meant)}\n"
+        )
     for notice in workload.notices:
         out.write(f"{notice}\n")
     request, server = next(iter(workload.requests(0, 1))), servers[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latency_profile.records import NONE, Flag, PointContext, Records, Status
 from latency_profile.statistics import CHUNK, NS_PER_S, Sample
+from latency_profile.steady_state import Series, Steadiness, examine
 
 Rows = NDArray[np.bool_]
 
@@ -46,6 +47,7 @@ class Window:
     start_ns: int
     end_ns: int
     rows: Rows  # requests that arrived in [start, end); all of a burst
+    steadiness: Steadiness | None = None  # None for a burst
 
     @property
     def length_s(self) -> float:
@@ -56,7 +58,8 @@ def window(records: Records) -> Window:
     """The measured window, over all models.
 
     Where time does not bound the plan its length is the last arrival and one mean gap more. A burst is measured from
-    its first send to its last byte. A point that was cut short ends there.
+    its first send to its last byte. A point that was cut short ends there. A warm-up that is found behind the one that
+    was asked for is left out too.
     """
     context = records.context
     arrivals = arrival_ns(records)
@@ -75,7 +78,22 @@ def window(records: Records) -> Window:
     end = length - round(context.cooldown_s * NS_PER_S)
     if context.cut_short is not None:
         end = min(end, context.measured_ns)
-    return Window(start, end, came & (arrivals >= start) & (arrivals < end))
+    found = examine(
+        _latencies(records, came & (arrivals >= start) & (arrivals < end)),
+        cut=bool(context.settings.get("find_warmup", True)),
+    )
+    start = max(start, found.warmup_ends_ns or 0)
+    return Window(start, end, came & (arrivals >= start) & (arrivals < end), found)
+
+
+def _latencies(records: Records, rows: Rows) -> dict[str, Series]:
+    """What a point is to be steady in: E2E, which all of the server's work enters, and if streamed TTFT, which shows
+    the queue where answers of many lengths hide it. From arrival: service in a closed loop, else response."""
+    origin = "sent_ns" if records.context.concurrency is not None else "due_ns"
+    found = {"e2e": _series(records, rows, origin, "end_ns", records["status"] == Status.OK)}
+    if records.context.streaming:
+        found["ttft"] = _series(records, rows, origin, "first_token_ns", _has_first_token(records))
+    return found
 
 
 def _in_order(records: Records, chosen: Rows) -> NDArray[np.intp]:
@@ -91,8 +109,11 @@ def end_to_end(records: Records, rows: Rows, origin: str) -> Sample:
 
 def time_to_first_token(records: Records, rows: Rows, origin: str) -> Sample:
     """TTFT from `origin`. One that was cut short after its first token has a TTFT like any other."""
-    answered = np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_token_ns"] >= 0)
-    return _until(records, rows, origin, "first_token_ns", answered)
+    return _until(records, rows, origin, "first_token_ns", _has_first_token(records))
+
+
+def _has_first_token(records: Records) -> Rows:
+    return np.asarray(np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_token_ns"] >= 0))
 
 
 def time_to_first_visible(records: Records, rows: Rows, origin: str) -> Sample:
@@ -106,8 +127,7 @@ def time_to_first_visible(records: Records, rows: Rows, origin: str) -> Sample:
 
 def hidden_first(records: Records, rows: Rows) -> Rows:
     """Answers, whole or cut short, whose first token was hidden."""
-    answered = np.isin(records["status"], (Status.OK, Status.CANCELLED)) & (records["first_token_ns"] >= 0)
-    return np.asarray(rows & answered & (records["first_visible_ns"] != records["first_token_ns"]))
+    return np.asarray(rows & _has_first_token(records) & (records["first_visible_ns"] != records["first_token_ns"]))
 
 
 def hidden_only(records: Records, rows: Rows) -> Rows:
@@ -116,12 +136,17 @@ def hidden_only(records: Records, rows: Rows) -> Rows:
 
 
 def _until(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Sample:
+    found = _series(records, rows, origin, reached, finished)
+    return Sample(found.values, unfinished=found.unfinished if found.unfinished.any() else None)
+
+
+def _series(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Series:
     waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & ~finished
     chosen = _in_order(records, rows & (finished | waiting) & (records[origin] >= 0))
     unfinished = np.asarray(waiting[chosen])
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     until = np.where(unfinished, stop[chosen], records[reached][chosen])
-    return Sample(until - records[origin][chosen], unfinished=unfinished if unfinished.any() else None)
+    return Series(until - records[origin][chosen], arrival_ns(records)[chosen], unfinished)
 
 
 def time_per_output_token(records: Records, rows: Rows) -> Sample:
@@ -224,42 +249,6 @@ def tokens_in_events(records: Records, until_ns: tuple[int, int] | None = None) 
         running = np.concatenate(([0], np.cumsum(tokens)))
         totals[row:end] = np.diff(running[edges - edges[0]])
     return totals
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What was received of succeeded answers inside the window, per second of it."""
-
-    requests: float
-    input_tokens: float
-    output_tokens: float
-
-
-def rates_in_window(records: Records, rows: Rows, span: Window) -> Rates | None:
-    """Throughput of the window, whenever the requests were due; None for a window without length.
-
-    Output tokens count at their events, in proportion where the answer's count differs from its events'; without events
-    they count at the answer's end. Input tokens count when they had been read: at the first token, or else at the end.
-    """
-    if span.length_s == 0:
-        return None
-    good = succeeded(records, rows)
-
-    def within(times: NDArray[Any]) -> Rows:
-        return np.asarray(good & (times >= span.start_ns) & (times <= span.end_ns))
-
-    ended = within(records["end_ns"])
-    streamed = records["first_token_ns"] >= 0
-    was_read = within(np.where(streamed, records["first_token_ns"], records["end_ns"]))
-    carried = tokens_in_events(records)
-    share = tokens_in_events(records, (span.start_ns, span.end_ns)) / np.maximum(carried, 1)
-    outputs = np.maximum(records["output_tokens"], 0)
-    received = np.where(carried > 0, share * good, ended) * outputs
-    return Rates(
-        requests=int(ended.sum()) / span.length_s,
-        input_tokens=int(records["input_tokens"][was_read].sum()) / span.length_s,
-        output_tokens=float(received.sum()) / span.length_s,
-    )
 
 
 def lateness_ns(records: Records, rows: Rows) -> NDArray[np.int64]:

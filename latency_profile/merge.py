@@ -8,8 +8,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.records import EVENT_COLUMNS, NONE, REQUEST_COLUMNS, PointContext, Records, Status, TokenSource
+from latency_profile.records import (
+    EVENT_COLUMNS,
+    NONE,
+    REQUEST_COLUMNS,
+    EventSource,
+    PointContext,
+    Records,
+    Status,
+    TokenSource,
+)
 from latency_profile.sender import collect
+from latency_profile.sender.text_sample import Text
 
 _TEXTS_AT_A_TIME = 1000
 
@@ -30,7 +40,7 @@ def merge(
     ended_ns: from the point's start to its end. asked: columns `model`, `input_tokens`, `wanted_tokens` by index of the
     request. urls: to how many servers requests went in turn. Of a point that was cut short, requests that were due
     before its end and never sent are rows with NOT_SENT; those that were not due yet are no rows. Answers that nobody
-    counted are counted by `count_tokens`.
+    counted are counted by `count_tokens`, and so is the sample of the others.
     """
     parts = [{name: _read(prefix, name, code) for name, code in collect.COLUMNS.items()} for prefix in shards]
     shard_of = np.concatenate([np.full(len(part["index"]), number) for number, part in enumerate(parts)])
@@ -47,6 +57,7 @@ def merge(
     final = np.argsort(columns["index"], kind="stable")
     columns = {name: column[final] for name, column in columns.items()}
     rows = columns["index"]
+    columns["text_tokens"] = np.full(len(rows), NONE, dtype=REQUEST_COLUMNS["text_tokens"])
     columns["worker"] = (rows % len(shards)).astype(np.uint16)
     columns["url"] = (rows % urls).astype(np.uint16)
     columns["due_ns"] = np.full(len(rows), NONE, dtype=np.int64) if due_ns is None else due_ns[rows]
@@ -78,7 +89,9 @@ def _absent(column: str) -> int:
             return Status.NOT_SENT
         case "token_source":
             return TokenSource.NONE
-        case "http_status" | "flags" | "answer_bytes" | "merged_events" | "retries":
+        case "event_source":
+            return EventSource.NONE
+        case "first_early_ns" | "http_status" | "flags" | "answer_bytes" | "merged_events" | "retries":
             return 0
     return NONE
 
@@ -115,10 +128,14 @@ def _map(path: str, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _count_texts(records: Records, shards: Sequence[str], count_tokens: Callable[[list[str]], list[int]]) -> None:
+    nobody_counted = records["output_tokens"] == NONE
     for prefix in shards:
         with Path(f"{prefix}.texts").open("rb") as file:
             while lines := file.readlines(_TEXTS_AT_A_TIME << 10):
-                texts = [msgspec.json.decode(line, type=collect.Text) for line in lines]
+                texts = [msgspec.json.decode(line, type=Text) for line in lines]
                 places = np.searchsorted(records["index"], [text.index for text in texts])
-                records["output_tokens"][places] = count_tokens([text.text for text in texts])
-                records["token_source"][places] = TokenSource.TOKENIZER
+                counts = np.asarray(count_tokens([text.text for text in texts]), dtype=np.int64)
+                only = nobody_counted[places]
+                records["output_tokens"][places[only]] = counts[only]
+                records["token_source"][places[only]] = TokenSource.TOKENIZER
+                records["text_tokens"][places[~only]] = counts[~only]

@@ -44,6 +44,15 @@ class TokenSource(enum.IntEnum):
     NONE = 3
 
 
+class EventSource(enum.IntEnum):
+    """Where the tokens of an answer's events come from, best first."""
+
+    TOKEN_IDS = 0  # ids listed in the events
+    USAGE = 1  # the growth of a usage that comes with every event
+    TEXT = 2  # nobody told: one for each event with new text
+    NONE = 3  # no events
+
+
 class Flag(enum.IntFlag):
     """What happened to a request on its way."""
 

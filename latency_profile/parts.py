@@ -88,6 +88,8 @@ def workload_spec(settings: Settings, models: tuple[str, ...], nonce: str) -> Wo
         seed=settings.seed,
         nonce=nonce,
         unique=settings.unique_prompts,
+        shared_prefix=settings.shared_prefix,
+        shared_prefix_groups=settings.shared_prefix_groups,
         trust_remote_code=settings.trust_remote_code,
         cache_dir=settings.cache_dir,
     )

@@ -3,34 +3,55 @@
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from backends.base import Chosen, Request
+from latency_profile.client_counts import Looks, client_counts
 from latency_profile.errors import ServerUnavailable
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
 from latency_profile.outcome import Status
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint
-from latency_profile.records import PointContext, Records
+from latency_profile.records import PointContext, Records, Stopping
 from latency_profile.report.progress import Snapshot
+from latency_profile.sender.clock import now_ns
 from latency_profile.sender.fleet import Fleet, Live, Ran
-from latency_profile.sender.job import Collect, Collected, Finished, Point, Target
+from latency_profile.sender.job import Collect, Collected, Point, Target
 from latency_profile.settings import Settings
 from latency_profile.spelling import Asked, spell
-from latency_profile.workload import Workload
+from latency_profile.telemetry.processor import ProcessorReading, ProcessorUse, between, read
+from latency_profile.until_ci.watch import watching
 
 SPARE_FILES = 200  # open files that are not connections
 # What a server that is only starting does not say.
 FINAL = frozenset({Status.HTTP_UNAUTHORIZED, Status.HTTP_REDIRECT, Status.CONTENT_TYPE, Status.TLS_FAILED})
 FIRST_REQUEST_TOKENS = 8  # out; and about so many in
+# Answers of a point whose text is tokenized although somebody counted them. An error that nine answers in ten show is
+# seen in far fewer; tokenizing two hundred answers takes tens of milliseconds.
+SAMPLED_TEXTS = 200
+
+
+class Prompts(Protocol):
+    """Where requests come from: a profile's workload, or what a calibration has in its place."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the requests were made from, as JSON."""
+
+    def requests(self, start: int, count: int) -> Iterator[Request]:
+        """Requests start .. start + count - 1."""
+
+    def count_tokens(self, texts: list[str]) -> list[int]:
+        """Tokens of each text: for answers whose server gave no count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +63,7 @@ class Bench:
     targets: list[Target]
     urls: list[str]
     models: tuple[str, ...]
-    workload: Workload
+    workload: Prompts
     nonce: str
     secrets: tuple[str, ...]
     open_files: int  # how many a process may have
@@ -65,14 +86,16 @@ def run_point(
         requests = bench.workload.requests(point.first_prompt, point.prompts)
         asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
         show = _looker(bench, point, asked, look)
-        ran, orders, collected = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout)
+        sending = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout)
+        ran, orders, collected = sending.ran, sending.orders, sending.collected
         measured_ns = ran.ended_ns - ran.start_ns
+        stopped_s = sending.stopping.stopped_after_s if sending.stopping else None
         context = PointContext(
             settings=bench.settings.as_dict(),
             point=point.number,
             request_rate=None if point.rate is None or np.isinf(point.rate) else point.rate,
             concurrency=point.concurrency,
-            duration_s=point.duration_s,
+            duration_s=point.duration_s if stopped_s is None else stopped_s,
             warmup_s=bench.settings.warmup_seconds,
             cooldown_s=bench.settings.cooldown_seconds,
             models=list(bench.models),
@@ -88,14 +111,16 @@ def run_point(
             measured_ns=measured_ns,
             nonce=bench.nonce,
             cut_short=interrupt.reason,
-            client=_client(ran.finished, collected),
+            until_ci=sending.stopping,
+            first_prompt=point.first_prompt,
+            client=client_counts(ran.finished, collected, measured_ns / NS, sending.use, sending.looks),
             **finish(ran.started_unix_ns, ran.started_unix_ns + measured_ns),
         )
         return merge(
             context,
             [order.columns for order in orders],
             due_ns=point.due_ns,
-            ended_ns=measured_ns,
+            ended_ns=measured_ns if stopped_s is None else round(stopped_s * NS),
             asked=asked.columns,
             urls=len(bench.urls),
             count_tokens=bench.workload.count_tokens,
@@ -125,7 +150,7 @@ def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt, timeout_s: float)
     with _scratch(bench.folder, "first-request") as folder:
         asked = spell(bench.chosen, bench.models, requests, count, folder)
         try:
-            _, _, collected = _send(bench, point, asked, fleet, interrupt, lambda _: None, timeout_s)
+            collected = _send(bench, point, asked, fleet, interrupt, lambda _: None, timeout_s).collected
         except ServerUnavailable as error:
             return Failure(str(error), final=False)
     errors = [(status, messages[0]) for part in collected for status, messages in part.errors.items()]
@@ -133,6 +158,15 @@ def ask_once(bench: Bench, fleet: Fleet, interrupt: Interrupt, timeout_s: float)
         return None
     status, message = errors[0]
     return Failure(f"{status}: {message.partition(' × ')[2]}".rstrip(": "), final=Status[status] in FINAL)
+
+
+class _Sending(NamedTuple):
+    ran: Ran
+    orders: list[Collect]
+    collected: list[Collected]
+    use: ProcessorUse  # of the CPU, from just before the connections were opened until the last answer had ended
+    looks: list[list[int]]
+    stopping: Stopping | None
 
 
 def _send(
@@ -143,13 +177,27 @@ def _send(
     interrupt: Interrupt,
     look: Callable[[Live], None],
     timeout_s: float,
-) -> tuple[Ran, list[Collect], list[Collected]]:
+) -> _Sending:
     """Sends what was spelled, and has the spools turned into columns."""
     shards = point.shards(len(fleet), bench.settings.tcp_conn_limit, len(bench.targets))
     jobs = [_job(bench, point, asked, timeout_s, shard, shards) for shard in range(shards)]
-    ran = fleet.run(jobs, lambda: bool(interrupt), look)
+    looks = Looks()
+    with watching(bench.settings, bench.chosen.name, jobs) as watch:
+        before = _processor(fleet, shards)
+        ran = fleet.run(
+            jobs,
+            lambda: bool(interrupt),
+            looks.through(watch.through(look) if watch else look),
+            watch.enough if watch else lambda: False,
+        )
+        use = between(before, _processor(fleet, shards))
     orders = [_order(bench, job, ran) for job in jobs]
-    return ran, orders, fleet.collect(orders)
+    stopping = watch.stopping(ran, point.duration_s) if watch else None
+    return _Sending(ran, orders, fleet.collect(orders), use, looks.kept, stopping)
+
+
+def _processor(fleet: Fleet, shards: int) -> ProcessorReading:
+    return read(now_ns(), time.process_time_ns(), fleet.pids[:shards])
 
 
 @contextmanager
@@ -211,6 +259,7 @@ def _order(bench: Bench, job: Point, ran: Ran) -> Collect:
         bodies=job.bodies,
         bounds=job.bounds,
         secrets=list(bench.secrets),
+        sampled_texts=_share(SAMPLED_TEXTS, job.shard, job.shards),
     )
 
 
@@ -241,27 +290,3 @@ def _looker(
         )
 
     return show
-
-
-def _client(finished: list[Finished], collected: list[Collected]) -> dict[str, Any]:
-    """The client's own counts over the point, all processes together."""
-    errors: dict[str, list[str]] = {}
-    for part in collected:
-        for status, messages in part.errors.items():
-            errors.setdefault(status, []).extend(messages)
-    return {
-        "processes": len(finished),
-        "reads": sum(part.reads for part in finished),
-        "connections_opened": sum(part.connections_opened for part in finished),
-        "connections_failed": sum(part.connections_failed for part in finished),
-        "connections_closed_by_server": sum(part.connections_closed_by_server for part in finished),
-        "requests_on_reused_connections": sum(part.reused for part in finished),
-        "requests_resent": sum(part.resent for part in finished),
-        "requests_retried": sum(part.retried for part in finished),
-        "retries": sum(part.retries for part in finished),
-        "most_waiting_for_connection": max(part.most_waiting_for_connection for part in finished),
-        "cpu_s": sum(part.cpu_ns for part in finished) / NS,
-        "longest_turn_s": max(part.longest_turn_ns for part in finished) / NS,
-        "slowest_spool_flush_s": max(part.slowest_flush_ns for part in finished) / NS,
-        "error_samples": errors,
-    }

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import backends
 from latency_profile import results
+from latency_profile.cache_hygiene import CacheHygiene
+from latency_profile.calibration.run import calibrate_points
+from latency_profile.calibration.structure import Calibration
 from latency_profile.errors import Exit, ProfileError, ServerUnavailable, StorageError
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.parts import (
@@ -94,7 +97,10 @@ def run(settings: Settings, environ: Mapping[str, str]) -> Exit:
             for notice in workload.notices:
                 progress.say(notice)
             version = server_version(servers[0], backend)
-            profile = _Profile(bench, fleet, interrupt, progress, metrics, stores, version)
+            hygiene = CacheHygiene(servers, backend, reset=settings.reset_cache, stop=lambda: bool(interrupt))
+            profile = _Profile(bench, fleet, interrupt, progress, metrics, hygiene, stores, version)
+            if settings.calibrate:
+                profile.calibrations = calibrate_points(settings, points, workload, fleet, interrupt, progress)
             profile.run(points)
     return profile.report()
 
@@ -128,15 +134,18 @@ class _Profile:
         interrupt: Interrupt,
         progress: Progress,
         metrics: "MetricsSource | None",
+        hygiene: CacheHygiene,
         stores: list[Store],
         version: str | None,
     ) -> None:
         self._bench, self._fleet, self._interrupt, self._progress = bench, fleet, interrupt, progress
         self._metrics, self.stores, self._server_version = metrics, stores, version
+        self._hygiene = hygiene
         self._outcomes: list[results.Outcome] = []
         self._rows: list[TableRow] = []
         self._places: list[str] = []
         self._failure: ProfileError | None = None
+        self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
 
     def run(self, points: list[PlannedPoint]) -> None:
         """Runs them in order until one cannot be measured or a signal comes."""
@@ -170,11 +179,13 @@ class _Profile:
         return exit_code(outcome.result.verdict for outcome in self._outcomes)
 
     def _point(self, point: PlannedPoint) -> None:
+        self._hygiene.point_started()
         if self._metrics:
             self._metrics.point_started()
         records = run_point(
             self._bench, point, self._fleet, self._interrupt, self._progress.update, self._rest_of_context
         )
+        records.context.calibration = self.calibrations.get(point.number)
         if not len(records):
             self._progress.point_finished("cut short before the first request was due")
             return
@@ -198,6 +209,7 @@ class _Profile:
         self._rows.append(row)
 
     def _rest_of_context(self, start_ns: int, end_ns: int) -> dict[str, Any]:
+        prefix_cache = self._hygiene.point_finished()
         metrics: dict[str, dict[str, float]] = {}
         if self._metrics:
             metrics, notices = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
@@ -206,7 +218,8 @@ class _Profile:
         description = self._bench.workload.description
         return {
             "server_metrics": metrics,
-            "provenance": provenance(description, self._server_version, len(self._fleet)),
+            "prefix_cache": prefix_cache,
+            "provenance": provenance(self._bench.settings, description, self._server_version, len(self._fleet)),
         }
 
     def _store(self, name: str, data: bytes) -> str:

@@ -13,12 +13,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.outcome import Flag, Status, TokenSource
+from latency_profile.calibration.structure import Calibration
+from latency_profile.outcome import EventSource, Flag, Status, TokenSource
 
 __all__ = [
     "EVENT_COLUMNS",
     "NONE",
     "REQUEST_COLUMNS",
+    "EventSource",
     "Flag",
     "PointContext",
     "Records",
@@ -36,16 +38,21 @@ REQUEST_COLUMNS: dict[str, str] = {
     "url": "u2",  # which of context.urls
     "due_ns": "i8",  # when the plan wanted it sent; NONE in a closed loop
     "sent_ns": "i8",  # just before the first send() of its bytes, by its first attempt; NONE when it never was
+    "send_ns": "i8",  # how long that send() took: its bytes went sent_ns to sent_ns + send_ns; NONE when it never was
     "first_token_ns": "i8",  # arrival of the first event that carried a token; NONE unless streamed
+    "first_early_ns": "i8",  # it may have come so much earlier: bytes behind it were in the same read
     "first_visible_ns": "i8",  # the same of the visible answer, behind reasoning and tool calls
     "last_token_ns": "i8",  # arrival of the last such event
     "end_ns": "i8",  # last byte of the answer, or the moment at which the request failed
     "input_tokens": "u4",  # length of the prompt by the profile's tokenizer
     "wanted_tokens": "u4",  # output tokens asked for
     "server_input_tokens": "i4",  # prompt tokens by the server's usage; NONE where it does not say
+    "cached_tokens": "i4",  # of them out of its prefix cache, by its answer; NONE where it does not say
     "output_tokens": "i8",  # NONE when unknown
     "event_output_tokens": "i8",  # sum over token ids in the events; NONE where there are none
+    "text_tokens": "i8",  # of the text by the profile's tokenizer, of a sample of those counted otherwise; else NONE
     "token_source": "u1",  # TokenSource
+    "event_source": "u1",  # EventSource: whose count event_tokens are
     "status": "u1",  # Status
     "http_status": "u2",  # 0 when no status line came
     "flags": "u1",  # Flag bits
@@ -63,6 +70,14 @@ EVENT_COLUMNS: dict[str, str] = {
     "event_ns": "i8",  # arrival of the event's last byte
     "event_tokens": "u2",  # tokens that it carried
 }
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """That a point was to run until its percentiles were known (`--until-ci`), and what came of it."""
+
+    target: float  # a share of each percentile
+    looks: int
+    stopped_after_s: float | None  # when sending ended; None: it went on for all of its time
 
 
 class PointContext(msgspec.Struct, kw_only=True):
@@ -91,6 +106,10 @@ class PointContext(msgspec.Struct, kw_only=True):
     client: dict[str, Any]  # the client's own counts
     server_metrics: dict[str, Any]  # as telemetry gives them
     provenance: dict[str, Any]
+    calibration: Calibration | None = None  # the client under this point's load, against a server of known timing
+    until_ci: Stopping | None = None  # None: not asked for
+    first_prompt: int = 0  # place of its first request's prompt in the profile's workload
+    prefix_cache: dict[str, Any] | None = None  # telemetry.prefix_cache: queries_tokens, hits_tokens over the point
 
 
 @dataclass(slots=True)

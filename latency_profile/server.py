@@ -135,26 +135,29 @@ class Server:
             raise ServerUnavailable(f"{what} answered {status}")
         return body
 
-    def ask(self, path: str, timeout_s: float) -> tuple[int, bytes]:
-        """GET, with the trust and by the way of the sender (no proxy): status and body. Raises NoAnswer.
+    def ask(self, path: str, timeout_s: float, method: str = "GET") -> tuple[int, bytes]:
+        """One request without a body, with the trust and by the way of the sender (no proxy, no redirect): status and
+        body. Raises NoAnswer.
 
         A base URL may end with the API's version ("/team/v1"), and what is not of the API ("/health") lies beside it.
         """
-        status, body = self._ask(joined(self.prefix, path), timeout_s)
+        status, body = self._ask(joined(self.prefix, path), timeout_s, method)
         beside, _, last = self.prefix.rpartition("/")
         if status == http.HTTPStatus.NOT_FOUND and _VERSION.fullmatch(last) and not path.startswith(f"/{last}/"):
-            return self._ask(beside + path, timeout_s)
+            return self._ask(beside + path, timeout_s, method)
         return status, body
 
-    def _ask(self, path: str, timeout_s: float) -> tuple[int, bytes]:
+    def _ask(self, path: str, timeout_s: float, method: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._name, self.port)
         try:
             connection.sock = socket.create_connection((self.host, self.port), timeout_s)
             if self.tls:
                 connection.sock = tls_context(self.tls).wrap_socket(connection.sock, server_hostname=self._name)
-            connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in self._with_own(("host", self.authority), _AGENT, ("accept", "*/*"), _IDENTITY):
                 connection.putheader(name, value)
+            if method == "POST":
+                connection.putheader("content-length", "0")
             connection.endheaders()
             answer = connection.getresponse()
             return answer.status, answer.read()

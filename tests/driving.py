@@ -37,6 +37,7 @@ class Load:
     endpoint: str = "completions"
     streaming: bool = True
     stopped: Callable[[], bool] = lambda: False
+    enough: Callable[[], bool] = lambda: False
     secrets: list[str] = field(default_factory=list)
     targets: Sequence[Target] = ()  # further ones, beside the one that is driven
     paths: Sequence[str] = ("/v1/completions",)
@@ -112,7 +113,7 @@ def drive(fleet: Fleet, target: Target, folder: Path, load: Load) -> Driven:
         for shard in range(shards)
     ]
     looks: list[Live] = []
-    ran = fleet.run(points, load.stopped, looks.append)
+    ran = fleet.run(points, load.stopped, looks.append, load.enough)
     collected = fleet.collect([_order(point, folder, ran, load) for point in points])
     zeros = np.zeros(count, dtype=np.int64)
     records = merge(

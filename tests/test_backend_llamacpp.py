@@ -44,7 +44,7 @@ def test_the_native_stream() -> None:
     assert [piece.text for piece in told] == [" Paris", ".", "\n", "\n", "The", " United"]
     assert told[1] == Piece(".", True, 0, 2, 5)
     assert [piece.total_output for piece in told] == [1, 2, 3, 4, 5, 6]
-    assert end == Piece("", True, 0, 6, 5, "limit", times=times(18_608_000, 476_022_000))
+    assert end == Piece("", True, 0, 6, 5, "limit", times=times(18_608_000, 476_022_000), cached_tokens=4)
 
 
 def test_the_native_stream_with_times_on_every_event() -> None:
@@ -65,7 +65,7 @@ def test_a_character_of_several_tokens_comes_with_one_id() -> None:
 def test_a_native_answer_that_is_not_streamed() -> None:
     [piece] = on_file(WHOLE, "llamacpp/completion_native.body")
     text = " Paris.\n\nThe United States has a population of approximately"
-    assert piece == Piece(text, True, 0, 12, 5, "limit", times=times(2_865_873_000, 5_963_667_000))
+    assert piece == Piece(text, True, 0, 12, 5, "limit", times=times(2_865_873_000, 5_963_667_000), cached_tokens=0)
 
 
 def test_usage_rides_on_the_last_text_event() -> None:
@@ -82,12 +82,12 @@ def test_usage_of_a_chat_comes_by_itself() -> None:
     assert role == Piece(choice=True), "its content is null"
     assert text_of(told) == "I'm glad you're"
     assert end == Piece(choice=True, finish="length")
-    assert usage == Piece(total_output=5, input_tokens=32, times=times(7_387_000, 50_956_000))
+    assert usage == Piece(total_output=5, input_tokens=32, times=times(7_387_000, 50_956_000), cached_tokens=31)
     assert done == Piece(last=True)
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "name", "text", "tokens", "prompt", "took"),
+    ("endpoint", "name", "text", "tokens", "prompt", "cached", "took"),
     [
         (
             "completions",
@@ -95,18 +95,19 @@ def test_usage_of_a_chat_comes_by_itself() -> None:
             " Paris.\n\nThe United States has a population of approximately",
             12,
             5,
+            4,
             times(143_069_000, 4_816_718_000),
         ),
-        ("chat", "v1_chat", "I'm glad you're here! I'm here to help", 12, 32, times(468_291_000, 723_633_000)),
-        ("completions", "err_bad_model", " the function", 2, 1, times(11_210_000, 6_197_000)),
+        ("chat", "v1_chat", "I'm glad you're here! I'm here to help", 12, 32, 0, times(468_291_000, 723_633_000)),
+        ("completions", "err_bad_model", " the function", 2, 1, 0, times(11_210_000, 6_197_000)),
     ],
 )
 def test_answers_that_are_not_streamed(
-    endpoint: str, name: str, text: str, tokens: int, prompt: int, took: Times
+    endpoint: str, name: str, text: str, tokens: int, prompt: int, cached: int, took: Times
 ) -> None:
     """A wrong model's name is no error to this server."""
     [piece] = on_file(door("llamacpp", endpoint), f"llamacpp/{name}.body")
-    assert piece == Piece(text, True, 0, tokens, prompt, "length", times=took)
+    assert piece == Piece(text, True, 0, tokens, prompt, "length", times=took, cached_tokens=cached)
 
 
 @pytest.mark.parametrize(

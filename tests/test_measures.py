@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from latency_profile import measures
+from latency_profile.rates import rates_in_window
 from latency_profile.records import NONE, Flag, Status
 from latency_profile.statistics import CHUNK
 from tests.make_records import SECOND, make_records, nanoseconds
@@ -222,7 +223,7 @@ def test_throughput_counts_what_was_received_inside_the_window():
         warmup_s=1.0,
         cooldown_s=1.0,
     )
-    found = measures.rates_in_window(records, everything(records), measures.window(records))
+    found = rates_in_window(records, everything(records), measures.window(records))
     assert found.output_tokens == pytest.approx((1 + 6 * 2 / 3) / 2)  # six tokens in three events: two of them inside
     assert found.requests == pytest.approx(1 / 2)  # the first ended at 1.5 s, the second after the window
     assert found.input_tokens == pytest.approx(10 / 2)  # the first's were read before the window
@@ -230,10 +231,10 @@ def test_throughput_counts_what_was_received_inside_the_window():
 
 def test_throughput_without_events_counts_at_the_answers_end():
     records = make_records([0, 1, 2], end_s=[0.5, 1.5, 9.0], duration_s=4.0, streaming=False)
-    found = measures.rates_in_window(records, everything(records), measures.window(records))
+    found = rates_in_window(records, everything(records), measures.window(records))
     assert (found.requests, found.output_tokens, found.input_tokens) == (0.5, 5, 5)
     empty = make_records([0, 1], duration_s=2.0, warmup_s=1.0, cooldown_s=1.0)
-    assert measures.rates_in_window(empty, everything(empty), measures.window(empty)) is None
+    assert rates_in_window(empty, everything(empty), measures.window(empty)) is None
 
 
 def test_in_flight_counts_from_due_however_late_the_send():

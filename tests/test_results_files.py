@@ -15,7 +15,7 @@ import latency_profile
 from latency_profile import results
 from latency_profile.records import NONE, Status, load
 from latency_profile.results.schema import SCHEMA_FILES, json_schema
-from latency_profile.results.structure import PointResult, Profile
+from latency_profile.results.structure import SCHEMA_VERSION, PointResult, Profile
 from tests.make_records import SERVER_TIMES, make_context, make_records, uniform_records
 
 PACKAGE = Path(latency_profile.__file__).parent
@@ -188,7 +188,7 @@ def test_profile_file_names_the_urls_and_its_version():
     outcome = results.Outcome(records.context, results.point_result(records), [])
     text = json.loads(results.profile_file([outcome])[1])
     assert text["urls"] == ["http://a:1", "http://b:1/team"]
-    assert text["schema_version"] == "1.1"
+    assert text["schema_version"] == SCHEMA_VERSION
 
 
 def test_an_existing_file_is_never_replaced_unasked(tmp_path):

@@ -189,6 +189,19 @@ def test_usage_off(tmp_path: Path) -> None:
         assert list(server.truth().fault) == [""]  # a stream without a usage has no place for it
 
 
+@pytest.mark.parametrize("off", [1, -1])
+def test_usage_off_by_is_of_every_answer_and_every_event(tmp_path: Path, off: int) -> None:
+    request = {"prompt": "x", "max_tokens": 3}
+    told = {"stream": True, "stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+    with simulator(tmp_path, *FAST, "--usage-off-by", str(off)) as server:
+        data = raw_end(server.url, post(COMPLETIONS, {**request, **told}, CLOSE))[0]
+        whole = raw_end(server.url, post(COMPLETIONS, request, CLOSE))[0]
+        assert list(server.truth().output_tokens) == [3, 3]
+    counts = [event["usage"]["completion_tokens"] for event in events(data)]
+    assert counts == [1 + off, 2 + off, 3 + off, 3 + off]
+    assert msgspec.json.decode(body(whole))["usage"]["completion_tokens"] == 3 + off
+
+
 def test_one_token_has_no_middle(tmp_path: Path) -> None:
     kinds = ("truncate", "error_event", "half_first", "malformed", "empty", "no_end")
     spelled = ",".join(f"{kind}:0.16" for kind in kinds)

@@ -103,3 +103,14 @@ def test_exponential_service_has_its_mean_and_seed() -> None:
     drawn = np.array(services(1))
     assert drawn.mean() == pytest.approx(1000, rel=0.07)  # four standard errors of 4,000 draws
     assert drawn.std() == pytest.approx(1000, rel=0.1)
+
+
+def test_a_drifting_ttft_grows_with_the_time_since_the_first_request() -> None:
+    second = 1_000_000_000
+    timing = FixedTiming(FixedTimingProfile(ttft_ns=100, itl_ns=10, ttft_drift=0.002))  # 2 ms a second
+    jobs = [Job(arrival, 5, 3) for arrival in (7 * second, 7 * second + 500, 10 * second)]
+    for job in jobs:
+        timing.admit(job)
+    times = drain(timing)
+    for job, drifted in zip(jobs, (0, 1, 6_000_000), strict=True):
+        assert times[job] == [(job.arrival_ns + 100 + drifted + 10 * k, 1) for k in range(3)]

@@ -214,6 +214,8 @@ def test_bytes_that_are_no_http(url: str) -> None:
         (["--fixed-timing", "20,5,1.5"], "--fixed-timing"),
         (["--slot", "5", "--service", "normal"], "--service"),
         (["--servers", "2"], "--servers goes with --slot"),
+        (["--slot", "5", "--ttft-drift", "2"], "--ttft-drift goes with --fixed-timing"),
+        (["--backend", "sax", "--usage-off-by", "1"], "--usage-off-by: answers of --backend sax tell no usage"),
         (["--slot", "5", "--num-blocks", "7"], "--num-blocks goes with --engine"),
         (["--num-blocks", "7"], "--num-blocks"),
         (["--tokenizer", "/nonexistent.json"], "--tokenizer"),

@@ -37,18 +37,39 @@ def test_what_was_written_comes_back(tmp_path: Path, clocks: Clocks) -> None:
     clocks.pairs.append((OFFSET + 1000, 1000))
     spool = Spool(tmp_path / "spool")
     spool.clock()
-    spool.note(Kind.SENT, 7, 1500, Flag.REUSED_CONNECTION | Flag.RESENT)
+    spool.sent(7, 1500, 1520, Flag.REUSED_CONNECTION | Flag.RESENT)
     write_read(spool, 7, OFFSET + 2000, 2300, b"HTTP/1.1 200 OK\r\n\r\n")
     write_read(spool, 4_000_000_000, OFFSET + 3000, 3001, b"\x00\xff")
     write_read(spool, 7, 0, 4000, b"without a stamp")
     spool.note(Kind.END, 7, 5000, End.BROKEN, 104)
     spool.close()
     assert list(replay(tmp_path / "spool")) == [
-        Entry(Kind.SENT, 7, 6, 0, 1500, -1, b""),
-        Entry(Kind.READ, 7, 0, 0, 2000, 300, b"HTTP/1.1 200 OK\r\n\r\n"),
-        Entry(Kind.READ, 4_000_000_000, 0, 0, 3000, 1, b"\x00\xff"),
+        Entry(Kind.SENT, 7, 6, 0, 1500, 20, b""),
+        Entry(Kind.READ, 7, 0, 0, 2000, 300, b"HTTP/1.1 200 OK\r\n\r\n", 300),
+        Entry(Kind.READ, 4_000_000_000, 0, 0, 3000, 1, b"\x00\xff", 300),
         Entry(Kind.READ, 7, 0, 0, 4000, -1, b"without a stamp"),
         Entry(Kind.END, 7, End.BROKEN, 104, 5000, -1, b""),
+    ]
+
+
+def test_a_turn_was_as_blind_as_its_longest_wait(tmp_path: Path, clocks: Clocks) -> None:
+    """The read that waited longest tells for how long the loop had not looked: any other may hold older bytes too."""
+    clocks.pairs.extend([(OFFSET, 0), (OFFSET + 50_000, 50_000)])
+    spool = Spool(tmp_path / "spool")
+    spool.clock()
+    for turn in (((1, 1000, 1200), (2, 700, 1300), (3, 1290, 1400)), ((1, 2000, 2010), (2, 1995, 2020))):
+        spool.turn()
+        for request, kernel, user in turn:
+            write_read(spool, request, OFFSET + kernel, user, b"x")
+    spool.turn()
+    write_read(spool, 9, OFFSET + 49_000, 49_900, b"x")
+    spool.clock()  # in mid-turn: what is read after it is judged by itself
+    write_read(spool, 9, OFFSET + 50_100, 50_200, b"x")
+    spool.close()
+    assert [(entry.request, entry.blind_ns) for entry in replay(tmp_path / "spool")] == [
+        *((1, 600), (2, 600), (3, 600)),
+        *((1, 25), (2, 25)),
+        *((9, 900), (9, 100)),
     ]
 
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from latency_profile.errors import UsageError
 from latency_profile.workload import Lengths, WorkloadSpec, prepare
-from latency_profile.workload.nonce import BLOCK
+from latency_profile.workload.sharing import BLOCK
 from tests.workload_tokenizers import BUNDLED, FAMILIES, content
 
 TEXT = "Write a short note about the module, its classes and every exception that a caller has to handle. "

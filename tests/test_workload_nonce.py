@@ -13,7 +13,8 @@ from latency_profile.errors import UsageError
 from latency_profile.workload import tokenizer as tokenizers
 from latency_profile.workload import words
 from latency_profile.workload.heads import Heads
-from latency_profile.workload.nonce import BLOCK, SEPARATOR, Nonce
+from latency_profile.workload.nonce import SEPARATOR, Nonce
+from latency_profile.workload.sharing import BLOCK
 from latency_profile.workload.words import Words
 from tests.workload_tokenizers import FAMILIES, TEXTS, content
 

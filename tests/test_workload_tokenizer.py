@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 from latency_profile.errors import UsageError
 from latency_profile.workload import Lengths, WorkloadSpec, prepare
 from latency_profile.workload import tokenizer as tokenizers
-from latency_profile.workload.nonce import BLOCK
+from latency_profile.workload.sharing import BLOCK
 from tests.workload_tokenizers import BUNDLED, content
 
 TEXTS = ["The parser reads a line.", "", "x = 1\n" * 50]

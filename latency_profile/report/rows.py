@@ -3,9 +3,15 @@
 import math
 from collections.abc import Iterator
 
+from latency_profile.calibration.text import short_text
+from latency_profile.goodput import Goodput
+from latency_profile.prefix_cache import PrefixCache
 from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number
 from latency_profile.results import PointResult
 from latency_profile.statistics import Distribution, Percentile
+from latency_profile.until_ci.text import short_text as until_ci_text
+from latency_profile.verdict import Kind
+from latency_profile.verdict.client import worth_a_note
 
 MS_PER_S = 1000.0
 
@@ -51,14 +57,43 @@ def log_line(row: TableRow) -> str:
 
 def _notes(result: PointResult) -> Iterator[str]:
     counts, hidden_only = result.load.counts, result.tokens.hidden_only
+    for remark in result.verdict.remarks:
+        yield f"{remark.name.value}: {remark.text}"
+    if result.until_ci is not None:
+        yield until_ci_text(result.until_ci, result.window.end_s)
     if result.cut_short:
         yield f"cut short by {result.cut_short}, {_counted(counts.unfinished, 'request')} unfinished"
     if counts.resent:
         yield f"{_counted(counts.resent, 'request')} sent again, having found a connection that the server had closed"
     if counts.retried:
         yield f"{_counted(counts.retried, 'request')} tried again ({_counted(counts.retries, 'more attempt')})"
+    if result.cache is not None and (result.cache.hits_tokens or result.cache.intended_hit_rate):
+        yield _cache_note(result.cache)
+    if result.calibration is not None:
+        yield short_text(result.calibration)
+    if result.goodput is not None:
+        yield _goodput_note(result.goodput)
     if hidden_only:
         yield f"{_counted(hidden_only, 'answer')} without a visible token"
+    if result.verdict.verdict is not Kind.CLIENT_LIMITED:  # whose reasons say it
+        lateness = result.load.lateness
+        yield from worth_a_note(result.client, lateness.p99_s if lateness else None)
+
+
+def _cache_note(cache: PrefixCache) -> str:
+    told = "an unknown share" if cache.hit_rate is None else f"{cache.hit_rate:.1%}"
+    meant = f", {cache.intended_hit_rate:.1%} intended" if cache.intended_hit_rate else ""
+    return f"{told} of the prompt tokens came out of the server's prefix cache{meant}"
+
+
+def _goodput_note(found: Goodput) -> str:
+    names = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E"}
+    limits = ", ".join(f"{names[name]} {limit:g} ms" for name, limit in found.objectives.items())
+    rate = f"goodput {number(found.requests_per_s)} req/s" if found.requests_per_s is not None else "goodput"
+    if found.requests_per_s_low is not None and found.requests_per_s_high is not None:
+        rate += f" ({number(found.requests_per_s_low)} to {number(found.requests_per_s_high)})"
+    share = "no request" if found.share is None else f"{found.share:.1%} of requests"
+    return f"{rate}: {share} within {limits}"
 
 
 def _counted(number: int, thing: str) -> str:

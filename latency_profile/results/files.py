@@ -56,6 +56,7 @@ def profile_file(points: Sequence[Outcome]) -> tuple[str, bytes]:
         urls=first.urls,
         models=first.models,
         tokenizer=first.tokenizer,
+        fingerprint=points[0].result.fingerprint,
         exit_code=exit_code(point.result.verdict for point in points),
         points=[_profile_point(point) for point in points],
     )

@@ -6,7 +6,8 @@ from latency_profile import measures
 from latency_profile.measures import Rows
 from latency_profile.records import Records
 from latency_profile.results.structure import Latency, Response, ServerTimes, Service, Stalls
-from latency_profile.statistics import NS_PER_S, Distribution, Sample, describe, quantile
+from latency_profile.statistics import NS_PER_S, Distribution, Sample, quantile
+from latency_profile.until_ci.result import describer
 
 # A pause of a second breaks a reader's train of thought (Nielsen, Usability Engineering, 1993, chapter 5).
 STALL_LIMIT_S = 1.0
@@ -15,6 +16,7 @@ STALL_LIMIT_S = 1.0
 def latency(records: Records, rows: Rows, gaps: Sample | None) -> Latency:
     """Of the requests `rows`. gaps: their gaps (`measures.gaps`), None unless streamed."""
     streaming = records.context.streaming
+    describe = describer(records.context)
     hidden = streaming and bool(measures.hidden_first(records, rows).any())
 
     def ttft(origin: str) -> Distribution | None:
@@ -57,6 +59,8 @@ def stalls(gaps: Sample) -> Stalls:
 
 def server_times(records: Records, rows: Rows) -> ServerTimes | None:
     """What the server says that the requests `rows` took; None where it says nothing."""
+
+    describe = describer(records.context)
 
     def told(sample: Sample) -> Distribution | None:
         return describe(sample) if len(sample.values) else None

@@ -5,12 +5,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from latency_profile import measures
+from latency_profile.client_health import client_health
 from latency_profile.cost import cost
-from latency_profile.measures import Rates, Rows, Window
-from latency_profile.records import NONE, PointContext, Records, TokenSource
+from latency_profile.fingerprint import fingerprint
+from latency_profile.goodput import goodput
+from latency_profile.measures import Rows, Window
+from latency_profile.prefix_cache import prefix_cache
+from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in_window
+from latency_profile.records import NONE, PointContext, Records
 from latency_profile.results.errors import errors_by_kind, seed_errors
 from latency_profile.results.latency import latency, server_times, stalls
 from latency_profile.results.structure import (
@@ -19,8 +23,7 @@ from latency_profile.results.structure import (
     STATISTICS,
     STREAMED,
     Config,
-    Disagreement,
-    Disagreements,
+    Drifts,
     Lateness,
     Load,
     Mean,
@@ -32,12 +35,12 @@ from latency_profile.results.structure import (
     SummaryStat,
     SummaryStats,
     Throughput,
-    Tokens,
-    TokensPerEvent,
     UrlResult,
     WindowBounds,
 )
-from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, describe, quantile, summarize
+from latency_profile.results.tokens import tokens
+from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, quantile, summarize
+from latency_profile.until_ci.result import describer, until_ci
 from latency_profile.verdict import judge
 
 ALL_MODELS = "weighted"  # the name of all models together
@@ -60,7 +63,8 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
     summaries = _summaries(records, rows, good)
     verdict = judge(records, model)
     gaps = measures.gaps(records, rows & span.rows) if context.streaming else None
-    rates = measures.rates_in_window(records, rows, span)
+    bounded = bounded_rates(records, rows, span)
+    rates = bounded[0] if bounded else None
     metrics = _metrics(records, rows, good, summaries)
     return PointResult(
         metrics=metrics,
@@ -74,21 +78,37 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         summary_stats=_summary_stats(context, metrics.throughput, summaries),
         schema_version=SCHEMA_VERSION,
         verdict=verdict,
-        window=WindowBounds(
-            start_s=span.start_ns / NS_PER_S, end_s=span.end_ns / NS_PER_S, requests=int((rows & span.rows).sum())
-        ),
+        window=_window(rows, span),
         load=_load(records, rows, span),
-        throughput=None if rates is None else _throughput(rates),
+        throughput=_throughput(*bounded) if bounded else None,
+        goodput=goodput(records, rows, span),
         latency=latency(records, rows & span.rows, gaps),
         stalls=None if gaps is None else stalls(gaps),
-        tokens=_tokens(records, good),
+        tokens=tokens(records, rows),
         errors_by_kind=errors_by_kind(records["status"][rows]),
         by_url=_by_url(records, rows, span),
         cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
         server=Server(metrics=context.server_metrics, times=server_times(records, rows & span.rows)),
-        client=context.client,
-        provenance=context.provenance,
+        cache=prefix_cache(records, rows),
+        client=client_health(records, span),
+        calibration=context.calibration,
+        provenance={**context.provenance, "settings": context.settings},
+        fingerprint=fingerprint(context),
         cut_short=context.cut_short,
+        until_ci=until_ci(records, rows, span),
+    )
+
+
+def _window(rows: Rows, span: Window) -> WindowBounds:
+    found = span.steadiness
+    warmup_ns = None if found is None else found.warmup_ends_ns
+    return WindowBounds(
+        start_s=span.start_ns / NS_PER_S,
+        end_s=span.end_ns / NS_PER_S,
+        requests=int((rows & span.rows).sum()),
+        warmup_found_s=None if warmup_ns is None else warmup_ns / NS_PER_S,
+        steady=None if found is None else found.steady,
+        drift=None if found is None else Drifts(ttft=found.drifts.get("ttft"), e2e=found.drifts.get("e2e")),
     )
 
 
@@ -222,12 +242,20 @@ def _load(records: Records, rows: Rows, span: Window) -> Load:
     )
 
 
-def _throughput(rates: Rates) -> Throughput:
+def _throughput(rates: Rates, known: RateBounds) -> Throughput:
     return Throughput(
         requests_per_s=rates.requests,
+        requests_per_s_low=known.requests[0],
+        requests_per_s_high=known.requests[1],
         input_tokens_per_s=rates.input_tokens,
+        input_tokens_per_s_low=known.input_tokens[0],
+        input_tokens_per_s_high=known.input_tokens[1],
         output_tokens_per_s=rates.output_tokens,
+        output_tokens_per_s_low=known.output_tokens[0],
+        output_tokens_per_s_high=known.output_tokens[1],
         total_tokens_per_s=rates.input_tokens + rates.output_tokens,
+        total_tokens_per_s_low=known.total_tokens[0],
+        total_tokens_per_s_high=known.total_tokens[1],
     )
 
 
@@ -236,12 +264,13 @@ def _by_url(records: Records, rows: Rows, span: Window) -> list[UrlResult] | Non
     context = records.context
     if len(context.urls) < 2:
         return None
+    describe = describer(context)
     found = []
     for number, url in enumerate(context.urls):
         there = rows & (records["url"] == number)
         due = there & span.rows
         counts = measures.counts(records, due)
-        rates = measures.rates_in_window(records, there, span)
+        rates = rates_in_window(records, there, span)
         found.append(
             UrlResult(
                 url=url,
@@ -255,37 +284,3 @@ def _by_url(records: Records, rows: Rows, span: Window) -> list[UrlResult] | Non
             )
         )
     return found
-
-
-def _disagreement(ours: NDArray[Any], theirs: NDArray[Any], both: Rows) -> Disagreement:
-    differences = np.abs(ours[both].astype(np.int64) - theirs[both])
-    return Disagreement(
-        compared=int(both.sum()),
-        differing=int((differences > 0).sum()),
-        largest_tokens=int(differences.max(initial=0)),
-    )
-
-
-def _tokens(records: Records, good: Rows) -> Tokens:
-    outputs, listed = records["output_tokens"], records["event_output_tokens"]
-    carried = measures.tokens_in_events(records)
-    events = np.diff(records.event_start)
-    from_usage = good & (records["token_source"] == TokenSource.USAGE)
-    total = int(events[good].sum())
-    per_event = None
-    if records.context.streaming and total:
-        filled = events > 0
-        largest = np.maximum.reduceat(records.event_tokens, records.event_start[:-1][filled])
-        per_event = TokensPerEvent(mean=int(carried[good].sum()) / total, max=int(largest[good[filled]].max()))
-    return Tokens(
-        sources={source.name: int((records["token_source"][good] == source).sum()) for source in TokenSource},
-        disagreements=Disagreements(
-            output_usage_token_ids=_disagreement(outputs, listed, from_usage & (listed != NONE)),
-            output_usage_events=_disagreement(outputs, carried, good & (outputs != NONE) & (carried > 0)),
-            input_usage_tokenizer=_disagreement(
-                records["input_tokens"], records["server_input_tokens"], good & (records["server_input_tokens"] != NONE)
-            ),
-        ),
-        tokens_per_event=per_event,
-        hidden_only=int(measures.hidden_only(records, good).sum()) if records.context.streaming else None,
-    )

@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from latency_profile.calibration.structure import Calibration
+from latency_profile.client_health import ClientHealth
 from latency_profile.cost import Cost
+from latency_profile.fingerprint import Fingerprint
+from latency_profile.goodput import Goodput
+from latency_profile.prefix_cache import PrefixCache
+from latency_profile.results.tokens import Tokens
 from latency_profile.statistics import Distribution, Summary
+from latency_profile.steady_state import Drift
+from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
 SCHEMA_VERSION = "1.2"
@@ -128,12 +136,30 @@ class SummaryStats(_Whole, frozen=True, kw_only=True):
     stats: Annotated[list[SummaryStat], Meta(min_length=1, max_length=1)]
 
 
+class Drifts(_Whole, frozen=True, kw_only=True):
+    """Of response latencies, or in a closed loop service ones, over all models; null of fewer than 300 requests."""
+
+    ttft: Annotated[Drift | None, Meta(description="null unless streamed")]
+    e2e: Drift | None
+
+
 class WindowBounds(_Whole, frozen=True, kw_only=True):
     """The measured window, s since the point's start."""
 
     start_s: float
     end_s: float
     requests: Annotated[int, Meta(ge=0, description="that were due in it (closed loop: sent in it)")]
+    warmup_found_s: Annotated[
+        float | None, Meta(description="end of the warm-up that was found, which the window leaves out; null: none was")
+    ]
+    steady: Annotated[
+        bool | None,
+        Meta(
+            description="false: a warm-up that takes more than half of the point, or a drift; null for a burst, and "
+            "where too few requests would tell"
+        ),
+    ]
+    drift: Annotated[Drifts | None, Meta(description="null for a burst")]
 
 
 class Lateness(_Whole, frozen=True, kw_only=True):
@@ -176,12 +202,24 @@ class Load(_Whole, frozen=True, kw_only=True):
 
 
 class Throughput(_Whole, frozen=True, kw_only=True):
-    """Of succeeded answers, received inside the window, per second of it."""
+    """Of succeeded answers, received inside the window, per second of it.
+
+    _low and _high: the ends of the 95 % interval of the rate that would be found in the long run at this load, from how
+    hundredths of the window differ. Null for a burst, and where nothing was received.
+    """
 
     requests_per_s: Rate
+    requests_per_s_low: Rate | None
+    requests_per_s_high: Rate | None
     input_tokens_per_s: Rate
+    input_tokens_per_s_low: Rate | None
+    input_tokens_per_s_high: Rate | None
     output_tokens_per_s: Rate
+    output_tokens_per_s_low: Rate | None
+    output_tokens_per_s_high: Rate | None
     total_tokens_per_s: Rate
+    total_tokens_per_s_low: Rate | None
+    total_tokens_per_s_high: Rate | None
 
 
 _VISIBLE = (
@@ -229,39 +267,6 @@ class Stalls(_Whole, frozen=True, kw_only=True):
     max_s: float | None
     limit_s: float
     share_above_limit: Annotated[Share | None, Meta(description="share of these answers with a gap over limit_s")]
-
-
-class Disagreement(_Whole, frozen=True, kw_only=True):
-    """Two counts of the same tokens."""
-
-    compared: Annotated[int, Meta(ge=0, description="succeeded requests that have both counts")]
-    differing: Count
-    largest_tokens: Annotated[int, Meta(ge=0, description="the largest difference")]
-
-
-class Disagreements(_Whole, frozen=True, kw_only=True):
-    output_usage_token_ids: Annotated[Disagreement, Meta(description="the server's usage and the ids in its events")]
-    output_usage_events: Annotated[
-        Disagreement, Meta(description="output tokens as reported and as its events carried")
-    ]
-    input_usage_tokenizer: Annotated[Disagreement, Meta(description="the server's usage and the profile's tokenizer")]
-
-
-class TokensPerEvent(_Whole, frozen=True, kw_only=True):
-    mean: float
-    max: int
-
-
-class Tokens(_Whole, frozen=True, kw_only=True):
-    """How the tokens of succeeded requests were counted."""
-
-    sources: Annotated[dict[str, Count], Meta(description="requests by where their output tokens were counted")]
-    disagreements: Disagreements
-    tokens_per_event: Annotated[TokensPerEvent | None, Meta(description="null unless streamed")]
-    hidden_only: Annotated[
-        Count | None,
-        Meta(description="answers of hidden tokens only: reasoning, tool calls; null unless streamed"),
-    ]
 
 
 class ServerTimes(_Whole, frozen=True, kw_only=True):
@@ -322,6 +327,7 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     window: WindowBounds
     load: Load
     throughput: Annotated[Throughput | None, Meta(description="null where the window has no length")]
+    goodput: Annotated[Goodput | None, Meta(description="null without objectives (--goodput)")]
     latency: Latency
     stalls: Annotated[Stalls | None, Meta(description="null unless streamed")]
     tokens: Tokens
@@ -331,9 +337,19 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     ]
     cost: Annotated[Cost | None, Meta(description="null without a price")]
     server: Server
-    client: Annotated[dict[str, Any], Meta(description="the client's own counts and health")]
+    cache: Annotated[
+        PrefixCache | None,
+        Meta(description="null where the server says nothing of its prefix cache and no prefix was to be shared"),
+    ]
+    client: ClientHealth
+    calibration: Annotated[
+        Calibration | None,
+        Meta(description="the client under this point's load against a server of known timing; null unless asked for"),
+    ]
     provenance: Annotated[dict[str, Any], Meta(description="what ran, where, and with which settings")]
+    fingerprint: Fingerprint
     cut_short: Annotated[str | None, Meta(description="SIGINT or SIGTERM where one ended the point, else null")]
+    until_ci: Annotated[UntilCi | None, Meta(description="null without --until-ci")]
 
 
 class ProfilePoint(_Whole, frozen=True, kw_only=True):
@@ -365,5 +381,6 @@ class Profile(_Whole, frozen=True, kw_only=True):
     urls: Annotated[list[str], Meta(description="where requests went, in turn")]
     models: list[str]
     tokenizer: str
+    fingerprint: Fingerprint
     exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts make of it")]
     points: list[ProfilePoint]

@@ -12,7 +12,7 @@ import sys
 
 import msgspec
 
-from latency_profile.sender.job import Beat, Collect, Command, Point, Report, Start, Stop
+from latency_profile.sender.job import Beat, Collect, Command, Drain, Point, Report, Start, Stop
 
 # Python looks for cycles when there are so many objects more than at the last look. While answers are read, each event
 # makes a few, which are gone with their answer: to look at them often is in vain. Not to look at all would keep the
@@ -57,7 +57,7 @@ class Worker:
                         _report(collect(command))
                     finally:
                         gc.set_threshold(*_OFTEN)
-                case Start() | Stop():
+                case Start() | Stop() | Drain():
                     pass  # the point that it was meant for is over
 
     def _point(self, point: Point) -> None:
@@ -71,6 +71,8 @@ class Worker:
                 command = self.next_command()
                 if isinstance(command, Start):
                     start = command
+                elif isinstance(command, Drain):
+                    loop.drain()
                 else:  # Stop, or the parent has gone
                     loop.stop()
                 if not self.has_command:  # epoll speaks only of bytes that are not read yet

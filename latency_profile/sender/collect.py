@@ -16,18 +16,23 @@ from latency_profile.answers import Row, read_answer
 from latency_profile.outcome import Flag, Status
 from latency_profile.sender.job import Collect, Collected
 from latency_profile.sender.spool import Entry, Kind, replay
+from latency_profile.sender.text_sample import Text, TextSample
 
 COLUMNS: dict[str, str] = {  # name → array type code
     "index": "I",
     "sent_ns": "q",
+    "send_ns": "q",
     "first_token_ns": "q",
+    "first_early_ns": "q",
     "first_visible_ns": "q",
     "last_token_ns": "q",
     "end_ns": "q",
     "server_input_tokens": "i",
+    "cached_tokens": "i",
     "output_tokens": "q",
     "event_output_tokens": "q",
     "token_source": "B",
+    "event_source": "B",
     "status": "B",
     "http_status": "H",
     "flags": "B",
@@ -46,13 +51,6 @@ MESSAGES_KEPT = 3  # of each status
 LONGEST_MESSAGE = 300  # characters
 _ROWS_HELD = 4096
 _MOST_TOKENS = 0xFFFF
-
-
-class Text(msgspec.Struct):
-    """The text of an answer whose tokens nobody counted."""
-
-    index: int
-    text: str
 
 
 class _Files:
@@ -106,6 +104,7 @@ class _Answer(NamedTuple):
 
     request: int
     sent_ns: int
+    send_ns: int
     flags: int
     retries: int
     reads: Sequence[Entry]
@@ -119,10 +118,11 @@ def collect(order: Collect) -> Collected:
     rows = _Files(order.columns, COLUMNS)
     events = _Files(order.columns, EVENT_COLUMNS)
     messages: dict[str, Counter[str]] = {}
+    sample = TextSample(order.sampled_texts)
     count = event_count = texts = 0
     with Path(f"{order.columns}.texts").open("wb") as text_file:
         for answer in _answers(order.spool):
-            row = read_answer(answer.reads, answer.end, door, asked.body(answer.request))
+            row = read_answer(answer.reads, answer.end, door, asked.body(answer.request), sample.wants_next)
             tokens = row.tokens
             rows.extend(*([number] for number in _numbers(answer, row, order.start_ns)))
             events.extend(
@@ -132,14 +132,18 @@ def collect(order: Collect) -> Collected:
             events.flush_if_full()
             count += 1
             event_count += len(tokens.events)
-            if tokens.text is not None and row.status == Status.OK:
-                text_file.write(msgspec.json.encode(Text(answer.request, tokens.text)) + b"\n")
+            uncounted = tokens.output_tokens == NONE
+            text = Text(answer.request, tokens.text) if tokens.text is not None and row.status == Status.OK else None
+            if text is not None and uncounted:
+                text_file.write(msgspec.json.encode(text) + b"\n")
                 texts += 1
+            sample.offer(None if uncounted else text)
             if row.status != Status.OK:
                 kept = messages.setdefault(row.status.name, Counter())
                 message = _without(order.secrets, row.message or "")[:LONGEST_MESSAGE]
                 if message in kept or len(kept) < MESSAGES_KEPT:
                     kept[message] += 1
+        text_file.writelines(msgspec.json.encode(text) + b"\n" for text in sample.texts)
     rows.close()
     events.close()
     asked.close()
@@ -152,7 +156,7 @@ def _answers(spool: str) -> Iterable[_Answer]:
 
     A request that was sent again was sent when it was first; what the failed attempts brought is left out.
     """
-    sent: dict[int, tuple[int, int]] = {}
+    sent: dict[int, tuple[int, int, int]] = {}
     reads: dict[int, deque[Entry]] = {}
     retries: dict[int, int] = {}
     for entry in replay(Path(spool)):
@@ -161,15 +165,15 @@ def _answers(spool: str) -> Iterable[_Answer]:
             case Kind.READ:
                 reads.setdefault(index, deque()).append(entry)
             case Kind.SENT:
-                first, flags = sent.get(index, (entry.at_ns, 0))
-                sent[index] = (first, entry.info | (flags & Flag.RESENT))
+                first, took, flags = sent.get(index, (entry.at_ns, entry.delay_ns, 0))
+                sent[index] = (first, took, entry.info | (flags & Flag.RESENT))
                 reads.pop(index, None)
             case Kind.RETRY:
                 retries[index] = entry.info
                 reads.pop(index, None)
             case Kind.END:
-                at, flags = sent.pop(index, (NONE, 0))
-                yield _Answer(index, at, flags, retries.pop(index, 0), reads.pop(index, deque()), entry)
+                at, took, flags = sent.pop(index, (NONE, NONE, 0))
+                yield _Answer(index, at, took, flags, retries.pop(index, 0), reads.pop(index, deque()), entry)
 
 
 def _numbers(answer: _Answer, row: Row, start: int) -> tuple[int, ...]:
@@ -178,14 +182,18 @@ def _numbers(answer: _Answer, row: Row, start: int) -> tuple[int, ...]:
     return (
         answer.request,
         _since(answer.sent_ns, start),
+        answer.send_ns,
         _since(tokens.first_token_ns, start),
+        tokens.first_early_ns,
         _since(tokens.first_visible_ns, start),
         _since(tokens.last_token_ns, start),
         _since(row.end_ns, start),
         tokens.server_input_tokens,
+        tokens.cached_tokens,
         tokens.output_tokens,
         tokens.event_output_tokens,
         tokens.source,
+        tokens.event_source,
         row.status,
         row.http_status,
         answer.flags | row.flags | unfinished,

@@ -18,7 +18,19 @@ import msgspec
 import latency_profile
 from latency_profile.errors import ProfileError, ServerUnavailable
 from latency_profile.sender.clock import now_ns
-from latency_profile.sender.job import Beat, Collect, Collected, Command, Finished, Point, Ready, Report, Start, Stop
+from latency_profile.sender.job import (
+    Beat,
+    Collect,
+    Collected,
+    Command,
+    Drain,
+    Finished,
+    Point,
+    Ready,
+    Report,
+    Start,
+    Stop,
+)
 
 START_DELAY_NS = 50_000_000  # for the start command to reach every process
 LOOK_S = 0.1
@@ -37,6 +49,7 @@ class Live(msgspec.Struct):
     reads_per_s: float = 0.0
     completed_per_s: float = 0.0
     lateness_ns: Sequence[int] = ()  # of the requests sent in the last seconds
+    start_ns: int = 0  # monotonic
 
 
 class Ran(msgspec.Struct):
@@ -46,6 +59,7 @@ class Ran(msgspec.Struct):
     started_unix_ns: int
     ended_ns: int
     finished: list[Finished]
+    drained_ns: int | None = None  # monotonic: nothing that was due later was sent; None: all was
 
 
 class _Process:
@@ -61,6 +75,7 @@ class _Process:
         )
         assert self._process.stdin and self._process.stdout
         self._in, self.out = self._process.stdin, self._process.stdout
+        self.pid = self._process.pid
         self._pending = b""
 
     def tell(self, command: Command) -> None:
@@ -108,6 +123,11 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._processes)
 
+    @property
+    def pids(self) -> list[int]:
+        """Of the sender processes, in their order."""
+        return [process.pid for process in self._processes]
+
     def __enter__(self) -> Self:
         return self
 
@@ -123,9 +143,10 @@ class Fleet:
         points: Sequence[Point],
         stopped: Callable[[], bool],
         look: Callable[[Live], None],
+        enough: Callable[[], bool] = lambda: False,
     ) -> Ran:
         """Runs one point, `points[i]` on process i (further processes rest); returns when all answers have ended, or
-        soon after `stopped()`.
+        soon after `stopped()`. From `enough()` on, nothing more is sent.
 
         Raises ServerUnavailable where there is a target to which no process could open a single connection.
         """
@@ -142,19 +163,25 @@ class Fleet:
         start_ns = now_ns() + START_DELAY_NS
         started_unix_ns = time.time_ns() + START_DELAY_NS
         self._all(Start(start_ns))
-        finished = self._watch(start_ns, stopped, look)
+        finished, drained_ns = self._watch(start_ns, stopped, look, enough)
         ended_ns = max(start_ns, *(report.ended_ns for report in finished))  # a stop may come before the start
-        return Ran(start_ns, started_unix_ns, ended_ns, finished)
+        return Ran(start_ns, started_unix_ns, ended_ns, finished, drained_ns)
 
-    def _watch(self, start_ns: int, stopped: Callable[[], bool], look: Callable[[Live], None]) -> list[Finished]:
+    def _watch(
+        self, start_ns: int, stopped: Callable[[], bool], look: Callable[[Live], None], enough: Callable[[], bool]
+    ) -> tuple[list[Finished], int | None]:
         finished: dict[int, Finished] = {}
         beats: dict[int, Beat] = {}
         recent: _Recent = deque()
         told_to_stop = False
+        drained_ns: int | None = None
         while len(finished) < len(self._active):
             if stopped() and not told_to_stop:
                 self._all(Stop())
                 told_to_stop = True
+            if drained_ns is None and not told_to_stop and enough():
+                drained_ns = now_ns()  # before it is told: what is due by now is still sent
+                self._all(Drain())
             lateness: list[int] = []
             self._hear(LOOK_S)
             for number, inbox in enumerate(self._inbox):
@@ -167,7 +194,7 @@ class Fleet:
                         lateness.extend(report.lateness_ns)
             if beats:
                 look(_live(now_ns(), start_ns, beats, recent, lateness))
-        return [finished[number] for number in sorted(finished)]
+        return [finished[number] for number in sorted(finished)], drained_ns
 
     def collect(self, orders: Sequence[Collect]) -> list[Collected]:
         """Has each process turn its spool into columns."""
@@ -238,4 +265,5 @@ def _live(
         reads_per_s=(reads - reads_then) / seconds if seconds else 0.0,
         completed_per_s=(completed - completed_then) / seconds if seconds else 0.0,
         lateness_ns=[value for _, _, _, values in recent for value in values],
+        start_ns=start_ns,
     )

@@ -72,6 +72,10 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Cut the point short."""
 
 
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Begin no request that is not due yet; finish those that are."""
+
+
 class Collect(msgspec.Struct, frozen=True, kw_only=True, tag="collect"):
     """Turn the spool into columns."""
 
@@ -84,6 +88,7 @@ class Collect(msgspec.Struct, frozen=True, kw_only=True, tag="collect"):
     bodies: str  # as in Point
     bounds: str
     secrets: list[str]  # never to be repeated in an error message
+    sampled_texts: int = 0  # of so many answers that somebody counted, at most, the text is kept too
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -116,15 +121,17 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     cpu_ns: int
     slowest_flush_ns: int
     longest_turn_ns: int
+    stalls: int  # turns of the loop that took long (turns.STALL_NS)
+    stalled_ns: int  # these together
     most_waiting_for_connection: int
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True, tag="collected"):
     rows: int
     events: int
-    texts: int  # answers whose tokens nobody counted: their texts lie beside the columns
+    texts: int  # answers whose tokens nobody counted: their texts lie beside the columns, before those of the sample
     errors: dict[str, list[str]]  # a few messages of each status
 
 
-Command = Point | Start | Stop | Collect
+Command = Point | Start | Stop | Drain | Collect
 Report = Ready | Beat | Finished | Collected

@@ -18,6 +18,7 @@ from latency_profile.sender.protocol import connector
 from latency_profile.sender.retries import Retries
 from latency_profile.sender.shard import Shard
 from latency_profile.sender.spool import End, Kind, Spool
+from latency_profile.sender.turns import Turns
 
 TICK_NS = 100_000_000
 BEAT_TICKS = 2
@@ -44,7 +45,7 @@ class Loop:
         self._retries = Retries(point.retries)
         self._connections: ByFd = {}
         self._pools: dict[int, Pool] = {}  # by target
-        for number, limit in self._limits().items():
+        for number, limit in self._shard.connection_limits().items():
             connect = connector(point.targets[number], point)
             pool = Pool(connect, self._epoll, limit, point.timeout_ns, self._connections)
             pool.on_failed = self._connect_failed
@@ -57,23 +58,14 @@ class Loop:
         self._stopping = False
         self._running = False
         self._sent = self._completed = self._failed = self._reads = self._reused = 0
-        self._longest_turn = self._most_waiting = 0
+        self._most_waiting = 0
+        self._turns = Turns()
         self._lateness: list[int] = []
         self._ticks = 0
         self._timeout_every = max(1, min(1_000_000_000, point.timeout_ns // TIMEOUT_LOOKS) // TICK_NS)
         self._ended = 0
         for fd in (control_fd, self._due_timer.fd, self._tick_timer.fd, self._retries.timer.fd):
             self._epoll.register(fd, select.EPOLLIN)
-
-    def _limits(self) -> dict[int, int]:
-        """The most connections to each target: together the shard's limit. What cannot be divided goes to other targets
-        in each shard."""
-        targets, limit = self._shard.targets, self._point.connection_limit
-        if not limit:
-            return dict.fromkeys(targets, 0)
-        first = self._point.shard % len(targets)
-        order = targets[first:] + targets[:first]
-        return {number: max(1, len(range(place, limit, len(order)))) for place, number in enumerate(order)}
 
     # -- before the start ---------------------------------------------------------------------------------------------
 
@@ -116,6 +108,8 @@ class Loop:
             self._due_timer.set(start_ns)
             self._next_due = start_ns
         while not self._stopping and (self._busy or self._goes_on):
+            if self._open_loop:  # in a closed one the next request waits for what is read
+                self._turns.rest(self._next_due)
             self._turn()
         self._ended = now_ns()
         self._spool.clock()
@@ -133,7 +127,9 @@ class Loop:
             retries=self._retries.attempts,
             cpu_ns=time.process_time_ns() - cpu,
             slowest_flush_ns=self._spool.slowest_flush_ns,
-            longest_turn_ns=self._longest_turn,
+            longest_turn_ns=self._turns.longest_ns,
+            stalls=self._turns.stalls,
+            stalled_ns=self._turns.stalled_ns,
             most_waiting_for_connection=self._most_waiting,
         )
 
@@ -144,6 +140,12 @@ class Loop:
     @property
     def stopping(self) -> bool:
         return self._stopping
+
+    def drain(self) -> None:
+        """Begins no request after those that are due by now; `run` returns when all that were begun have ended."""
+        if self._running and now_ns() >= self._next_due:
+            self._send_due()
+        self._shard.end()
 
     @property
     def _goes_on(self) -> bool:
@@ -159,6 +161,7 @@ class Loop:
     def _turn(self) -> None:
         events = self._epoll.poll()
         began = now = now_ns()
+        self._spool.turn()
         for fd, mask in events:
             if (found := self._connections.get(fd)) is not None:
                 pool, connection = found
@@ -178,7 +181,7 @@ class Loop:
                 self._on_control()
             if now >= self._next_due:  # between two reads too: a long batch of them must not hold up what is due
                 self._send_due()
-        self._longest_turn = max(self._longest_turn, now_ns() - began)
+        self._turns.took(now_ns() - began)
 
     def _serve(self, pool: Pool, connection: Connection, mask: int) -> int:
         if connection.opening:
@@ -246,7 +249,7 @@ class Loop:
             connection.send(index, message)
         except Lost as lost:
             failure = lost
-        self._spool.note(Kind.SENT, index, connection.sent_at, flag | (Flag.REUSED_CONNECTION if reused else 0))
+        self._spool.sent(index, connection.sent_at, now_ns(), flag | (Flag.REUSED_CONNECTION if reused else 0))
         if not flag and not self._retries.has_sent(index):
             self._sent += 1
             if self._open_loop:
@@ -364,6 +367,7 @@ class Loop:
         if self._ticks % self._timeout_every == 0:
             self._drop_slow(now)
         if self._running:
+            self._turns.look(self._reads)
             for pool in self._pools.values():
                 self._drop_late(pool)
                 self._keep_connections(pool)

@@ -57,6 +57,21 @@ class Shard:
         """The numbers of those that any of these requests goes to: with two shards and two targets, one."""
         return sorted({self.target_of(index) for index in self._indexes[: len(self._targets)]})
 
+    def end(self) -> None:
+        """Leaves out all that has not been begun."""
+        self._next = len(self._indexes)
+        self._ahead.clear()
+
+    def connection_limits(self) -> dict[int, int]:
+        """The most connections to each target, 0 for any number: together the shard's limit. What cannot be divided
+        goes to other targets in each shard."""
+        targets, limit = self.targets, self._point.connection_limit
+        if not limit:
+            return dict.fromkeys(targets, 0)
+        first = self._point.shard % len(targets)
+        order = targets[first:] + targets[:first]
+        return {number: max(1, len(range(place, limit, len(order)))) for place, number in enumerate(order)}
+
     def take(self) -> tuple[int, bytes]:
         """Begins the next request: its index and its message."""
         index = self._indexes[self._next]

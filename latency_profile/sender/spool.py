@@ -21,8 +21,8 @@ CLOCK_STEP_NS = 1_000_000  # the realtime clock was set, not slewed, when the pa
 
 
 class Kind(enum.IntEnum):
-    READ = 1  # a: kernel receive time (realtime; 0: none), b: time just after the read
-    SENT = 2  # a: just before the first send(); info: records.Flag bits
+    READ = 1  # a: kernel receive time (realtime; 0: none), b: time just after the read; info: 1 if the first of a turn
+    SENT = 2  # a: just before the first send(), b: just after it; info: outcome.Flag bits
     END = 3  # a: when; info: End
     CLOCK = 4  # a: realtime, b: monotonic, of one moment
     RETRY = 5  # a: when an attempt failed after which there will be another, info: its number; its reads are void
@@ -49,9 +49,12 @@ class Entry(NamedTuple):
     info: int
     errno: int
     at_ns: int  # monotonic; of a read: when the kernel had its bytes, as well as that is known
-    delay_ns: int  # of a read with a kernel stamp: from kernel to user; -1 without
+    delay_ns: int  # of a read with a kernel stamp: from kernel to user, of a sending: how long it took; else -1
     data: bytes
+    blind_ns: int = 0  # of a read: it may hold bytes that came up to so much before at_ns
 
+
+_Held = tuple[int, int, int, int, int, int, bytes]  # an entry with its times as they were written
 
 # By plain names: these run once a read, and an attribute or an enum costs as much as the packing.
 _pack, _HEADER_SIZE, _READ = HEADER.pack_into, HEADER.size, int(Kind.READ)
@@ -65,6 +68,7 @@ class Spool:
         self._buffer = bytearray(_ROOM)
         self._view = memoryview(self._buffer)
         self._at = 0
+        self._first = 1
         self.slowest_flush_ns = 0
 
     def room(self) -> memoryview:
@@ -72,13 +76,23 @@ class Spool:
         start = self._at + _HEADER_SIZE
         return self._view[start : start + LARGEST_READ]
 
+    def turn(self) -> None:
+        """The loop has looked which connections have something to read."""
+        self._first = 1
+
     def read(self, request: int, kernel_ns: int, user_ns: int, length: int) -> None:
         """The `length` bytes that now lie in `room()` belong to this request."""
         at = self._at
-        _pack(self._buffer, at, _READ, 0, 0, request, kernel_ns, user_ns, length)
+        _pack(self._buffer, at, _READ, self._first, 0, request, kernel_ns, user_ns, length)
+        self._first = 0
         self._at = at + _HEADER_SIZE + length
         if self._at > _FLUSH_AT:
             self.flush()
+
+    def sent(self, request: int, before_ns: int, after_ns: int, flags: int) -> None:
+        """The first bytes of this request went between these two times."""
+        HEADER.pack_into(self._buffer, self._at, Kind.SENT, flags, 0, request, before_ns, after_ns, 0)
+        self._advance(HEADER.size)
 
     def note(self, kind: Kind, request: int, at_ns: int, info: int = 0, errno: int = 0) -> None:
         HEADER.pack_into(self._buffer, self._at, kind, info, errno, request, at_ns, 0, 0)
@@ -117,7 +131,7 @@ def replay(path: Path) -> Iterator[Entry]:
     Kernel stamps between two looks at the clocks are converted with the earlier pair; where the realtime clock was set
     in between, those reads keep the time after the read. A file that was cut off in mid-entry gives what is whole.
     """
-    held: list[tuple[int, int, int, int, int, int, bytes]] = []
+    held: list[_Held] = []
     offset: int | None = None
     with path.open("rb", buffering=1 << 20) as file:
         read, size, unpack = file.read, HEADER.size, HEADER.unpack
@@ -137,14 +151,35 @@ def replay(path: Path) -> Iterator[Entry]:
         yield from _converted(held, offset)
 
 
-def _converted(held: list[tuple[int, int, int, int, int, int, bytes]], offset: int | None) -> list[Entry]:
+def _converted(held: list[_Held], offset: int | None) -> list[Entry]:
     entries = []
+    turns = iter(_blindness(held, offset))
+    blind = next(turns)
     for kind, request, info, errno, a, b, data in held:
         if kind != Kind.READ:
-            entries.append(Entry(kind, request, info, errno, a, -1, data))
-        elif a and offset is not None:
+            entries.append(Entry(kind, request, info, errno, a, b - a if kind == Kind.SENT else -1, data))
+            continue
+        if info:
+            blind = next(turns)
+        if a and offset is not None:
             kernel = min(a - offset, b)  # the pair is known to a microsecond or so
-            entries.append(Entry(kind, request, info, errno, kernel, b - kernel, data))
+            entries.append(Entry(kind, request, 0, errno, kernel, b - kernel, data, blind))
         else:
-            entries.append(Entry(kind, request, info, errno, b, -1, data))
+            entries.append(Entry(kind, request, 0, errno, b, -1, data))
     return entries
+
+
+def _blindness(held: list[_Held], offset: int | None) -> list[int]:
+    """For how long the loop had not looked when each turn began, ns; the first for what is left of one before.
+
+    A read has the stamp of its last segment. Another segment of it may have come earlier, but not before the loop last
+    looked. How long that was ago shows in all reads of the turn together: by the one that had waited longest.
+    """
+    longest = [0]
+    for kind, _, info, _, a, b, _ in held:
+        if kind == Kind.READ:
+            if info:
+                longest.append(0)
+            if a and offset is not None:
+                longest[-1] = max(longest[-1], b - a + offset)
+    return longest

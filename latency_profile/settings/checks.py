@@ -44,10 +44,19 @@ def _check_load(settings: Settings) -> None:
         _needs(settings, name, paced, "a finite --request-rate or --request-rates")
     for name in ("benchmark_time_seconds", "warmup_seconds", "cooldown_seconds"):
         _needs(settings, name, paced or bool(settings.concurrencies), "a finite request rate or --concurrencies")
+    _needs(settings, "calibration_cadence", settings.calibrate, "--calibrate")
+    cadence = settings.calibration_cadence
+    if len(cadence) != 3 or not cadence[1] > 0 or not cadence[2] < 1:
+        _refuse(settings, "calibration_cadence", "takes TTFT,GAP,JITTER: a gap above 0 ms and a jitter below 1")
     constant = settings.given("burstiness") and settings.arrival == "constant"
     if constant or (settings.burstiness != 1.0 and settings.arrival != "gamma"):
         _refuse(settings, "burstiness", f"takes --arrival gamma, not {settings.arrival}")
     timed = settings.benchmark_time_seconds
+    if settings.until_ci is not None:
+        if any(math.isinf(rate) for rate in settings.rates):
+            _refuse(settings, "until_ci", "takes finite request rates or --concurrencies: a burst is sent at once")
+        if timed is None:
+            _refuse(settings, "until_ci", "takes --benchmark-time-seconds beside it, the longest that a point may take")
     if timed is not None:
         counted = bool(settings.concurrencies) or any(math.isinf(rate) for rate in settings.rates)
         what = "an unlimited rate or --concurrencies where --benchmark-time-seconds is given"
@@ -88,6 +97,20 @@ def _check_workload(settings: Settings) -> None:
         _needs(settings, f"max_{side}_length", not synthetic, "--dataset or --use-dummy-text")
     if settings.nonce is not None and not settings.unique_prompts:
         _refuse(settings, "nonce", "takes no --no-unique-prompts beside it")
+    _check_shared_prefix(settings, synthetic)
+
+
+def _check_shared_prefix(settings: Settings, synthetic: bool) -> None:
+    _needs(settings, "shared_prefix_groups", settings.shared_prefix > 0, "--shared-prefix")
+    if not settings.shared_prefix:
+        return
+    if not settings.unique_prompts:
+        _refuse(settings, "shared_prefix", "takes no --no-unique-prompts beside it: what follows the prefix is unique")
+    limit, flag = settings.max_input_length, "max-input-length"
+    if synthetic:
+        limit, flag = settings.input_len or 0, "input-len"
+    if settings.shared_prefix >= limit:
+        _refuse(settings, "shared_prefix", f"takes less than the {limit} tokens of --{flag}, of which they are a part")
 
 
 def _check_models(settings: Settings) -> None:
@@ -168,6 +191,13 @@ def _check_server(settings: Settings, environ: Mapping[str, str]) -> None:
         _refuse(settings, "api_key_env", f"takes {BY_NAME['api_key_env'].kind.takes}")
     settings.api_key(environ)
     _needs(settings, "prometheus_url", settings.scrape_server_metrics, "--scrape-server-metrics")
+    if settings.reset_cache and backends.load(settings.backend).cache_reset is None:
+        able = " or ".join(name for name in backends.NAMES if backends.load(name).cache_reset is not None)
+        _refuse(
+            settings,
+            "reset_cache",
+            f"takes --backend {able}: {settings.backend} has no door that drops all of its cache",
+        )
 
 
 def _check_certificates(settings: Settings) -> None:
@@ -196,6 +226,8 @@ def _check_results(settings: Settings) -> None:
         _refuse(settings, "output_bucket_filepath", "takes --output-bucket beside it")
     for name in ("output_bucket", "save_aggregated_result"):
         _needs(settings, name, settings.save_json_results, "--save-json-results")
+    if not settings.stream_request and settings.goodput.keys() & {"ttft", "tpot"}:
+        _refuse(settings, "goodput", "takes --stream-request with ttft and tpot")
     if not _can_be_written(settings.output_dir.absolute()):
         _refuse(settings, "output_dir", f"takes {BY_NAME['output_dir'].kind.takes}")
 

@@ -187,6 +187,14 @@ class Workload:
         "Make every prompt differ from its first tokens on, so that no prefix cache helps; --no-unique-prompts sends "
         "a data set's text as it is.",
     )
+    shared_prefix: int = setting(
+        kinds.whole(0),
+        0,
+        "Begin every prompt with so many tokens that its whole group shares, so that a prefix cache helps as it is "
+        "meant to. They are others in every run, part of --input-len, and come before a data set's text.",
+        unit="tokens",
+    )
+    shared_prefix_groups: int = setting(_COUNT, 1, "Groups of prompts, in turn, each with a shared prefix of its own.")
     nonce: str | None = setting(
         kinds.hex_digits("1 to 64 hexadecimal digits"),
         None,
@@ -227,7 +235,19 @@ class Load:
         "--num-prompts bounds a point; concurrencies end with whichever comes first.",
         unit="s",
     )
+    until_ci: float | None = setting(
+        kinds.share("a share above 0 and below 1, such as 5% or 0.05"),
+        None,
+        "Stop sending at each point as soon as p50, p95 and p99 of response TTFT (streaming) and E2E (service in a "
+        "closed loop) are known to that: with 95 % confidence for all together, whole intervals within that share of "
+        "the value. Needs --benchmark-time-seconds, which each point takes at most.",
+    )
     warmup_seconds: float = setting(_SECONDS, 0.0, "Start of each point that is not measured.", unit="s")
+    find_warmup: bool = setting(
+        BOOLEAN,
+        True,
+        "Leave out also what is found to be a warm-up after --warmup-seconds; --no-find-warmup measures it.",
+    )
     cooldown_seconds: float = setting(_SECONDS, 0.0, "End of each point that is not measured.", unit="s")
     sleep_seconds: float = setting(_SECONDS, 0.0, "Pause between points.", unit="s", script="SLEEP_TIME")
     arrival: Arrival = setting(
@@ -241,6 +261,28 @@ class Load:
         "Shape of gamma arrivals: below 1 burstier than Poisson, above 1 steadier. Selects --arrival gamma.",
     )
     workers: int = setting(kinds.whole(0), 0, "Sending processes; 0 lets the rate and the number of cores decide.")
+    reset_cache: bool = setting(
+        BOOLEAN, False, "Have every server drop its prefix cache before each point, by a door that it has for that."
+    )
+    calibrate: bool = setting(
+        BOOLEAN,
+        False,
+        "Before the first point, measure this client: each point's plan for 10 s or less (and answers of its lengths) "
+        "against a server of known timing inside this machine or pod. Results and verdicts have what was found. "
+        "Nothing of it goes to the server under test.",
+    )
+    calibration_search: bool = setting(
+        BOOLEAN,
+        True,
+        "With --calibrate, search the highest event rate that this client can stamp too: once for all points, in half "
+        "a minute.",
+    )
+    calibration_cadence: tuple[float, ...] = setting(
+        kinds.listed(kinds.number(minimum=0), "three numbers separated by commas: TTFT in ms, gap in ms, jitter"),
+        (50.0, 10.0, 0.2),
+        "Assumed cadence of the answers for --calibrate: time to the first token (ms), gap to each further one (ms), "
+        "and the share by which each of these times varies, up or down.",
+    )
     dry_run: bool = setting(BOOLEAN, False, "Print the plan and the first request, and send nothing.")
 
 
@@ -269,6 +311,13 @@ class Results:
         kinds.dictionary("a dictionary, as JSON or as a Python literal", python=True),
         {},
         "Additional metadata about the workload. Should be a dictionary in the form of a string.",
+    )
+    goodput: dict[str, float] = setting(
+        kinds.objectives('objectives such as "ttft:500 tpot:50 e2e:10000", in ms, above 0; names are ttft, tpot, e2e'),
+        {},
+        "Objectives of a request, for the rate of those that keep all of them: ttft and e2e (or e2el) from due, in a "
+        "closed loop from sent; tpot. ttft and tpot need --stream-request.",
+        unit="ms",
     )
     machine_cost: float | None = setting(
         _SECONDS, None, "Price of all machines that serve the model, for the cost of tokens.", unit="$/h"

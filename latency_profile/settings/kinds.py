@@ -105,6 +105,20 @@ def number(*, above: float | None = None, minimum: float | None = None, unlimite
     return Kind("float", takes + ', or "inf"' if unlimited else takes, read, "X")
 
 
+def share(takes: str) -> Kind[float]:
+    """A part of a whole, above 0 and below 1: "5%" or 0.05."""
+    inner = number(above=0)
+
+    def read(value: object) -> float:
+        spelled = value.strip() if isinstance(value, str) else ""
+        part = inner.read(spelled[:-1]) / 100 if spelled.endswith("%") else inner.read(value)
+        if not 0 < part < 1:
+            raise ValueError
+        return part
+
+    return Kind("float", takes, read, "SHARE")
+
+
 def listed(
     item: Kind[T], takes: str, *, metavar: str = "LIST", repeatable: bool = False, once: bool = False
 ) -> Kind[tuple[T, ...]]:
@@ -176,6 +190,36 @@ def dictionary(takes: str, *, python: bool = False) -> Kind[dict[str, Any]]:
         return value
 
     return Kind("dict", takes, read, "DICT")
+
+
+OBJECTIVES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2e", "e2el": "e2e"}  # as others spell them: as we do
+
+
+def objectives(takes: str) -> Kind[dict[str, float]]:
+    """NAME:MS pairs separated by spaces or commas, or a YAML mapping of names to ms. In the order of OBJECTIVES."""
+    limit = number(above=0)
+
+    def read(value: object) -> dict[str, float]:
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            value = " ".join(value)
+        if isinstance(value, str):
+            value = [part.partition(":")[::2] for part in value.replace(",", " ").split()]
+        pairs = list(value.items()) if isinstance(value, dict) else value
+        if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+            raise ValueError
+        found: dict[str, float] = {}
+        for given, ms in pairs:
+            name = OBJECTIVES.get(str(given).lower())
+            if name is None:
+                raise ValueError
+            if name in found:
+                raise ValueError("the same twice")
+            found[name] = limit.read(ms)
+        if not found:
+            raise ValueError
+        return {name: found[name] for name in ("ttft", "tpot", "e2e") if name in found}
+
+    return Kind("objectives", takes, read, '"NAME:MS ..."', repeatable=True)
 
 
 # The sender frames requests itself; a second length or another transfer coding would break them.

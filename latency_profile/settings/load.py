@@ -86,13 +86,14 @@ def _read(row: Setting, value: object, source: Source) -> object:
         ) from None
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """The settings of a run from its arguments (without the program's name) and environment.
+def load(argv: Sequence[str], environ: Mapping[str, str], recorded: Given | None = None) -> Settings:
+    """The settings of a run from its arguments (without the program's name) and environment; those of an earlier run,
+    where `recorded` has them, come in between.
 
     Prints the help and raises SystemExit at --help. Raises UsageError, one line that names the flag, what it got and
     what it takes, where a value or a combination is wrong.
     """
-    levels = [from_flags(argv), _from_environment(environ)]
+    levels = [from_flags(argv), recorded or {}, _from_environment(environ)]
     config = BY_NAME["config"]
     for level in levels:
         if config.name in level:

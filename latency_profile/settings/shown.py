@@ -7,6 +7,7 @@ from typing import Any
 
 from latency_profile.settings.rows import Setting
 
+HIDDEN = "(not shown)"
 _LONGEST = 80  # characters of a value that an error line repeats
 _SECRET_NAME = re.compile(r"api[_-]?key|access[_-]?token|auth|bearer|password|secret", re.IGNORECASE)
 _SECRET = re.compile(_SECRET_NAME.pattern + r"|://[^/\s]*@|[?&][^=\s]+=", re.IGNORECASE)
@@ -30,15 +31,14 @@ def shown(row: Setting, value: object) -> str:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        hidden = "(not shown)"
-        return {key: hidden if _SECRET_NAME.search(key) else _without_secrets(inner) for key, inner in value.items()}
+        return {key: HIDDEN if _SECRET_NAME.search(key) else _without_secrets(inner) for key, inner in value.items()}
     return [_without_secrets(inner) for inner in value] if isinstance(value, list) else value
 
 
 def plain(row: Setting, value: Any) -> Any:
     """The value as JSON has it: "inf" for an unlimited rate, lists for tuples, header names without their values."""
     if row.name == "header":
-        return [f"{name}: (not shown)" for name, _ in value]
+        return [f"{name}: {HIDDEN}" for name, _ in value]
     if isinstance(value, tuple):
         return [plain(row, part) for part in value]
     if isinstance(value, float) and math.isinf(value):
@@ -52,4 +52,6 @@ def default_text(row: Setting) -> str:
         return ""
     if isinstance(row.default, bool):
         return str(row.default).lower()
+    if isinstance(row.default, tuple):
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in row.default)
     return str(row.default)

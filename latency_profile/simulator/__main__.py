@@ -25,6 +25,7 @@ from latency_profile.simulator.server import Server
 from latency_profile.simulator.text import Vocabulary
 
 _MILLISECOND = 1_000_000
+_MS_PER_S = 1000
 _BACKLOG = 4096
 _UNLIMITED_MODEL_LEN = 131_072  # of the modes without a KV cache
 _DEFAULT_TOKENIZER = Path(__file__).with_name("tokenizer.json")
@@ -116,6 +117,13 @@ def parser() -> argparse.ArgumentParser:
     add("--log", type=Path, metavar="FILE", help="write the truth log here at the end, and on SIGUSR1")
     add("--stream-interval", type=_Number(int, 1, 1e6), default=1, metavar="N", help="tokens an event (default: 1)")
     add(
+        "--usage-off-by",
+        type=_Number(int, -1e6, 1e6),
+        default=0,
+        metavar="N",
+        help="how many output tokens too many every usage tells (default: 0)",
+    )
+    add(
         "--eos-probability",
         type=_Number(float, 0, 1),
         default=0.0,
@@ -129,6 +137,12 @@ def parser() -> argparse.ArgumentParser:
         type=_fixed_timing,
         metavar="TTFT_MS,ITL_MS[,JITTER]",
         help="every request on its own timeline; JITTER is a share from 0 to 1",
+    )
+    add(
+        "--ttft-drift",
+        type=_Number(float, 0, 1e6),
+        metavar="MS_PER_S",
+        help="how much longer the first token takes with each second since the first request (with --fixed-timing)",
     )
     modes.add_argument(
         "--slot",
@@ -160,17 +174,20 @@ def _timing(flags: argparse.Namespace) -> tuple[Timing, EngineProfile | None, in
     """The timing model, its engine profile where it has one, and the greatest length. Raises UsageError."""
     engine_flags = ("max_num_seqs", "max_num_batched_tokens", "num_blocks", "enable_prefix_caching")
     slot_flags = ("servers", "service")
+    fixed_flags = ("ttft_drift",)
     without_engine = flags.fixed_timing is not None or flags.slot is not None
     for names, refused, mode in (
         (engine_flags, without_engine, "--engine"),
         (slot_flags, flags.slot is None, "--slot"),
+        (fixed_flags, flags.fixed_timing is None, "--fixed-timing"),
     ):
         for name in names:
             if refused and getattr(flags, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} goes with {mode} only")
     length = flags.max_model_len or _UNLIMITED_MODEL_LEN
     if flags.fixed_timing is not None:
-        return FixedTiming(flags.fixed_timing, flags.seed), None, length
+        fixed = dataclasses.replace(flags.fixed_timing, ttft_drift=(flags.ttft_drift or 0) / _MS_PER_S)
+        return FixedTiming(fixed, flags.seed), None, length
     if flags.slot is not None:
         slots = SlotProfile(round(flags.slot * _MILLISECOND), flags.servers or 1, flags.service or "fixed")
         return SlotTiming(slots, flags.seed), None, length
@@ -197,6 +214,8 @@ def _protocol(flags: argparse.Namespace) -> type[ServerProtocol]:
     silent = [fault.kind for fault in flags.fault if fault.kind in protocol.silent]
     if silent:
         raise UsageError(f"--fault: answers of --backend {flags.backend} have no place for {', '.join(silent)}")
+    if flags.usage_off_by and "usage_off" in protocol.silent:
+        raise UsageError(f"--usage-off-by: answers of --backend {flags.backend} tell no usage")
     return protocol
 
 
@@ -213,7 +232,7 @@ async def _serve(flags: argparse.Namespace) -> None:
     if log is not None:
         _save(log, flags.log)  # a path that cannot be written is known before anything is served
     plan = faults.FaultPlan(flags.fault, flags.seed)
-    server = Server(kind(served, engine), timing, log, engine, plan, flags.stream_interval)
+    server = Server(kind(served, engine), timing, log, engine, plan, flags.stream_interval, flags.usage_off_by)
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -43,6 +43,13 @@ class BlockPool:
         """Gives back `count` blocks that were never published."""
         self.used -= count
 
+    def reset(self) -> bool:
+        """Drops all idle contents. False (and nothing dropped) while any block is in use."""
+        if self.used:
+            return False
+        self._idle.clear()
+        return True
+
     def find(self, hashes: Sequence[int]) -> int:
         """How many leading blocks of a prompt are in the cache."""
         found = 0

@@ -130,6 +130,9 @@ class Engine:
         self._stats.kv_usage = self.pool.used / self.pool.capacity
         return self._stats
 
+    def reset_cache(self) -> bool:
+        return self.pool.reset()
+
     def begin_step(self, start_ns: int) -> Step:
         """Composes the step that starts at `start_ns`: the schedule, its blocks and its length."""
         profile = self.profile

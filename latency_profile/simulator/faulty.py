@@ -40,7 +40,7 @@ def bent(ask: Ask, fault: Fault) -> Ask:
     """The request as the writer is to see it, so that its answer has the fault."""
     match fault.kind:
         case "usage_off":
-            return dataclasses.replace(ask, usage_error=1)
+            return dataclasses.replace(ask, usage_error=ask.usage_error + 1)
         case "empty":
             return dataclasses.replace(ask, output_tokens=0, stopped=False)
         case "no_end" if ask.stream:

@@ -11,11 +11,15 @@ from latency_profile.simulator.job import Emission, Job, Stats
 
 @dataclass(frozen=True, slots=True)
 class FixedTimingProfile:
-    """First token after `ttft_ns`, then one every `itl_ns`; each length uniform within ± `jitter` (a share, 0 to 1)."""
+    """First token after `ttft_ns`, then one every `itl_ns`; each length uniform within ± `jitter` (a share, 0 to 1).
+
+    With `ttft_drift` the first token takes so many ns longer for each ns since the first request came.
+    """
 
     ttft_ns: int
     itl_ns: int
     jitter: float = 0.0
+    ttft_drift: float = 0.0
 
 
 class FixedTiming:
@@ -31,14 +35,19 @@ class FixedTiming:
         self._heap: list[tuple[int, int, Job]] = []  # (due of the next token, order of admission, job)
         self._random: dict[Job, random.Random] = {}
         self._admitted = 0
+        self._first_arrival_ns: int | None = None
         self._stats = Stats()
 
     def admit(self, job: Job) -> None:
         job.ready_ns = job.started_ns = job.arrival_ns
         if self.profile.jitter:
             self._random[job] = random.Random((self.seed << 64) ^ job.key)
+        if self._first_arrival_ns is None:
+            self._first_arrival_ns = job.arrival_ns
+        drifted_ns = round(self.profile.ttft_drift * max(0, job.arrival_ns - self._first_arrival_ns))
+        ttft_ns = self._length(job, self.profile.ttft_ns) + drifted_ns
         self._admitted += 1
-        heappush(self._heap, (job.arrival_ns + self._length(job, self.profile.ttft_ns), self._admitted, job))
+        heappush(self._heap, (job.arrival_ns + ttft_ns, self._admitted, job))
 
     def cancel(self, job: Job) -> None:
         if job.generated == job.output_tokens or job.cancelled:
@@ -68,6 +77,9 @@ class FixedTiming:
     def stats(self) -> Stats:
         self._stats.running = len(self._heap)
         return self._stats
+
+    def reset_cache(self) -> bool:
+        return True  # there is none
 
     def _length(self, job: Job, mean_ns: int) -> int:
         if not self.profile.jitter:
@@ -135,3 +147,6 @@ class SlotTiming:
         self._stats.waiting = len(self._starts)
         self._stats.running = len(self._departures) - self._stats.waiting
         return self._stats
+
+    def reset_cache(self) -> bool:
+        return True  # there is none

@@ -64,3 +64,6 @@ class Timing(Protocol):
 
     def stats(self) -> Stats:
         """The state right now."""
+
+    def reset_cache(self) -> bool:
+        """Forgets all prompts that were computed; False, and nothing is forgotten, while jobs hold any of them."""

@@ -41,6 +41,7 @@ class TruthLog:
     event_start: NDArray[np.int64]
     scheduled_ns: NDArray[np.int64]  # when the event was due: when its last token was complete
     written_ns: NDArray[np.int64]  # just before the write
+    wrote_ns: NDArray[np.int64]  # just after it, where that was taken
     event_tokens: NDArray[np.uint32]
 
     def __len__(self) -> int:
@@ -48,7 +49,7 @@ class TruthLog:
 
 
 class LogWriter:
-    """Takes rows and events as they happen; costs four appends an event."""
+    """Takes rows and events as they happen; costs five appends an event."""
 
     def __init__(self) -> None:
         self._ids: list[str] = []
@@ -62,6 +63,7 @@ class LogWriter:
         self._event_row = array("I")
         self._scheduled = array("q")
         self._written = array("q")
+        self._wrote = array("q")
         self._event_tokens = array("I")
 
     def begin(self, request_id: str, arrival_ns: int, prompt_tokens: int, fault: str = "") -> int:
@@ -76,11 +78,22 @@ class LogWriter:
         self._fault.append(fault)
         return len(self._ids) - 1
 
-    def event(self, row: int, scheduled_ns: int, written_ns: int, tokens: int) -> None:
+    def event(self, row: int, scheduled_ns: int, written_ns: int, tokens: int, wrote_ns: int = NONE) -> None:
         self._event_row.append(row)
         self._scheduled.append(scheduled_ns)
         self._written.append(written_ns)
+        self._wrote.append(wrote_ns)
         self._event_tokens.append(tokens)
+
+    def events(
+        self, row: int, scheduled_ns: list[int], written_ns: list[int], tokens: list[int], wrote_ns: list[int]
+    ) -> None:
+        """All events of a row at once."""
+        self._event_row.extend([row] * len(tokens))
+        self._scheduled.extend(scheduled_ns)
+        self._written.extend(written_ns)
+        self._wrote.extend(wrote_ns)
+        self._event_tokens.extend(tokens)
 
     def end(self, row: int, end_ns: int, started_ns: int, output_tokens: int, finish: Finish) -> None:
         self._end[row] = end_ns
@@ -108,6 +121,7 @@ class LogWriter:
                 event_start=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
                 scheduled_ns=np.array(self._scheduled, dtype=np.int64)[order],
                 written_ns=np.array(self._written, dtype=np.int64)[order],
+                wrote_ns=np.array(self._wrote, dtype=np.int64)[order],
                 event_tokens=np.array(self._event_tokens, dtype=np.uint32)[order],
             )
         temporary.replace(path)

@@ -1,6 +1,7 @@
 """The server: puts requests into a timing model and writes what comes out of it, when it is due."""
 
 import asyncio
+import dataclasses
 import socket
 import sys
 import time
@@ -34,6 +35,7 @@ class Server:
     engine: EngineProfile | None  # of the timing model, where it is an engine
     plan: FaultPlan
     stream_interval: int = 1  # tokens an event, after the first one
+    usage_off_by: int = 0  # by how much every count of output tokens that is told is wrong
     _answers: dict[Job, Answer] = field(init=False, default_factory=dict)
     _active: dict[Exchange, Answer] = field(init=False, default_factory=dict)
     _connections: set[Closeable] = field(init=False, default_factory=set)
@@ -66,6 +68,8 @@ class Server:
     def handle(self, exchange: Exchange, request: HttpRequest) -> None:
         if request.method == "POST" and self.protocol.generates(request.path):
             self._generate(exchange, request)
+        elif request.method == "POST" and request.path == self.protocol.reset_path:
+            exchange.reply(self.protocol.reset_reply(self.timing.reset_cache()))
         else:
             exchange.reply(self.protocol.door(request.method, request.path, self.timing.stats()))
 
@@ -96,6 +100,8 @@ class Server:
         except Refusal as refusal:
             exchange.reply(refusal.reply)
             return
+        if self.usage_off_by:
+            ask = dataclasses.replace(ask, usage_error=self.usage_off_by)
         repeat = self._repeats[ask.key]  # the same prompt again: the same text, other jitter
         self._repeats[ask.key] += 1
         fault = self.plan.draw(ask.key, repeat)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from latency_profile.records import Records
+from latency_profile.verdict.calibrated import calibration_reasons
 from latency_profile.verdict.client import client_limited
 from latency_profile.verdict.contamination import contaminated
 from latency_profile.verdict.evidence import Evidence, evidence
@@ -15,6 +16,7 @@ from latency_profile.verdict.saturation import saturated
 RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
     (Kind.FAILED, failed),
     (Kind.CLIENT_LIMITED, client_limited),
+    (Kind.CLIENT_LIMITED, calibration_reasons),
     (Kind.CONTAMINATED, contaminated),
     (Kind.SATURATED, saturated),
     (Kind.TOO_FEW_SAMPLES, too_few),

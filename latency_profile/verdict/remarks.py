@@ -1,10 +1,19 @@
 """What one should know of a point although it does not change its verdict."""
 
+from latency_profile.verdict.contamination import cache_unknown
 from latency_profile.verdict.evidence import Evidence
+from latency_profile.verdict.failures import failures
 from latency_profile.verdict.kinds import Remark
+from latency_profile.verdict.steadiness import unsteady
+from latency_profile.verdict.tokens import several_tokens_an_event, tokens_disagree
 
 
 def remarks(known: Evidence) -> list[Remark]:
     """In the order in which they matter."""
-    del known
-    return []
+    return [
+        *unsteady(known),
+        *failures(known),
+        *tokens_disagree(known),
+        *several_tokens_an_event(known),
+        *cache_unknown(known),
+    ]

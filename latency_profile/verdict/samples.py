@@ -3,7 +3,9 @@
 import math
 
 from latency_profile import measures
-from latency_profile.statistics import CONFIDENCE, Distribution, describe
+from latency_profile.statistics import CONFIDENCE, Distribution
+from latency_profile.until_ci.precision import ONE_BY_ONE
+from latency_profile.until_ci.result import describer
 from latency_profile.verdict.evidence import Evidence
 
 # Of fewer independent requests even the slowest is below the true p99 too often: 0.99^n > 2.5 %.
@@ -13,6 +15,9 @@ SAMPLES_FOR_P99 = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(0.99))
 def too_few(known: Evidence) -> list[str]:
     records, rows = known.records, known.measured
     origin, word = ("sent_ns", "service") if records.context.concurrency is not None else ("due_ns", "response")
+    describe, fewest = describer(records.context), SAMPLES_FOR_P99
+    if records.context.until_ci is not None:
+        fewest = ONE_BY_ONE.smallest(0.99)
     told: dict[str, Distribution] = {}
     if records.context.streaming:
         told["TTFT"] = describe(measures.time_to_first_token(records, rows, origin))
@@ -24,5 +29,5 @@ def too_few(known: Evidence) -> list[str]:
     lost = f" and {worst.unfinished} unfinished" if worst.unfinished else ""
     return [
         f"The p99 of {word} {' and '.join(open_ones)} has no {CONFIDENCE:.0%} interval: {worst.n} requests{lost} tell "
-        f"as much as {worst.p99.effective_n:.0f} independent ones; it takes {SAMPLES_FOR_P99} and more."
+        f"as much as {worst.p99.effective_n:.0f} independent ones; it takes {fewest} and more."
     ]

@@ -47,6 +47,8 @@ class WorkloadSpec:
     seed: int = 0  # order, lengths, synthetic words and models
     nonce: str  # of the run: other nonce, other first cache block of every prompt
     unique: bool = True  # every prompt begins with words that spell its index under the nonce
+    shared_prefix: int = 0  # tokens before those words that are the same for a group; with `unique` only
+    shared_prefix_groups: int = 1  # prompt k is of group k mod this
     trust_remote_code: bool = False
     cache_dir: Path | None = None  # None: latency-profile in $XDG_CACHE_HOME or ~/.cache
 

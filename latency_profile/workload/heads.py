@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile.errors import UsageError
+from latency_profile.workload import draws
 from latency_profile.workload.nonce import ATTEMPTS, Nonce
 from latency_profile.workload.tokenizer import Tokenizer
 from latency_profile.workload.words import Words
@@ -33,13 +34,18 @@ class NoHeads:
 
 
 class Heads:
-    """Puts words that spell E(index) before each text."""
+    """Puts words that spell E(index) before each text; and before them, on the same line, `shared` words that are the
+    same for all prompts of a group: prompt k is of group k mod `groups`. Raises UsageError."""
 
-    def __init__(self, tokenizer: Tokenizer, words: Words, nonce: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, words: Words, nonce: str, shared: int = 0, groups: int = 1) -> None:
         self._tokenizer = tokenizer
         self._words = words
+        self._name = nonce
         self._nonce = Nonce(words, nonce)
-        sample = self._nonce.sample()
+        self._shared = shared
+        self._groups = groups
+        self._prefixes: dict[int, list[int]] = {}  # digits of the shared words, by group
+        sample = [*self._shared_digits("sample", 0), *self._nonce.sample()]
         self.sample = self._nonce.head(sample)
         self.sample_ids = tuple(words.ids(sample))
         (alone,) = tokenizer.counts([self.sample], special=True)
@@ -51,7 +57,10 @@ class Heads:
         prompts = [""] * len(texts)
         rest = list(range(len(texts)))
         for attempt in range(ATTEMPTS):
-            digits = self._nonce.digits(index[rest], attempt)
+            digits = [
+                self._prefix(place % self._groups) + own
+                for place, own in zip(index[rest].tolist(), self._nonce.digits(index[rest], attempt), strict=True)
+            ]
             heads = [self._nonce.head(spelled) for spelled in digits]
             beginnings = [head + texts[place][:_BEGINNING] for head, place in zip(heads, rest, strict=True)]
             unfit = []
@@ -68,4 +77,24 @@ class Heads:
         raise UsageError(
             f"--tokenizer {self._tokenizer.name}: it joins the unique words at the head of a prompt with the text "
             f"{texts[rest[0]][:20]!r}; take --no-unique-prompts"
+        )
+
+    def _prefix(self, group: int) -> list[int]:
+        if group not in self._prefixes:
+            self._prefixes[group] = self._shared_digits(self._name, group)
+        return self._prefixes[group]
+
+    def _shared_digits(self, nonce: str, group: int) -> list[int]:
+        """Words that come out one by one, drawn by nonce and group."""
+        for attempt in range(ATTEMPTS):
+            start = draws.key(nonce, f"shared prefix {group} {attempt}")
+            numbers = draws.bits(start, np.arange(self._shared)) % np.uint64(1 << self._nonce.digit_bits)
+            digits: list[int] = numbers.tolist()
+            (ids,) = self._tokenizer.ids([self._words.text(digits)], special=True) if digits else ([],)
+            wanted = self._words.ids(digits) if digits else []
+            if ids[: len(wanted)] == wanted:
+                return digits
+        raise UsageError(
+            f"--shared-prefix {self._shared}: found no words of --tokenizer {self._tokenizer.name} that stay as many "
+            f"tokens"
         )

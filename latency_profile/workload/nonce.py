@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from latency_profile.workload import draws
 from latency_profile.workload.words import MOST, Words
 
-BLOCK = 16  # tokens; the smallest prefix-cache block of the usual servers
 SEPARATOR = "\n"  # in no tokenizer's pattern does it join the letters before it, and chat templates leave it alone
 ATTEMPTS = 16  # spellings that one index has, should one not fit its text
 

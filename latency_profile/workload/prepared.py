@@ -15,6 +15,7 @@ from latency_profile.workload.cache import Cache
 from latency_profile.workload.dataset import open_dataset
 from latency_profile.workload.heads import Heads, NoHeads
 from latency_profile.workload.selection import Selection
+from latency_profile.workload.sharing import intended_hits
 from latency_profile.workload.synthetic import Dummy, Synthetic
 from latency_profile.workload.tokenizer import Tokenizer
 
@@ -52,7 +53,10 @@ class Workload:
         # A data set's own text needs no words of the tokenizer.
         found = words.find(tokenizer) if spec.unique or spec.dataset is None else None
         special = found.special if found else tokenizer.counts([""], special=True)[0]
-        heads = Heads(tokenizer, found, spec.nonce) if spec.unique and found else NoHeads(special)
+        if spec.unique and found:
+            heads = Heads(tokenizer, found, spec.nonce, spec.shared_prefix, spec.shared_prefix_groups)
+        else:
+            heads = NoHeads(special)
         if spec.dataset is not None:
             cache = Cache(spec.cache_dir, notices)
             source = Selection(
@@ -108,6 +112,9 @@ class Workload:
             "unique": spec.unique,
             "nonce": spec.nonce if spec.unique else None,
             "prefix_tokens": self._heads.tokens,
+            "shared_prefix_tokens": spec.shared_prefix,
+            "shared_prefix_groups": spec.shared_prefix_groups if spec.shared_prefix else None,
+            "intended_hit_rate": self.intended_hit_rate(0, self._needed),
         }
         if isinstance(self._source, Selection):
             source = self._source
@@ -121,6 +128,18 @@ class Workload:
                 "times_gone_through": self._rounds(source),
             }
         return told
+
+    def intended_hit_rate(self, start: int, count: int, *, touched: int = 0) -> float:
+        """The share of the prompts' tokens that a prefix cache is meant to have, over `count` requests from `start` on,
+        after it has seen the first `touched` of all."""
+        index = np.arange(start, start + count)
+        if not self.spec.shared_prefix or not count:
+            return 0.0
+        lengths = self._source.input_lengths(index)
+        hits = intended_hits(
+            index, lengths, shared=self.spec.shared_prefix, groups=self.spec.shared_prefix_groups, touched=touched
+        )
+        return int(hits.sum()) / int(lengths.sum())
 
     @property
     def notices(self) -> list[str]:

@@ -110,9 +110,16 @@ class Selection:
 
     def items(self, index: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
         """Text, input length and output length for each index; beyond the last one it begins again."""
-        places = np.asarray([self._chosen[i % len(self._chosen)] for i in index.tolist()], dtype=np.int64)
+        places = self._places(index)
         texts = [self.data.read(place).prompt for place in places.tolist()]
         return texts, self._inputs[places].astype(np.int64), self._wanted(places).astype(np.int64)
+
+    def input_lengths(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The input length for each index."""
+        return self._inputs[self._places(index)].astype(np.int64)
+
+    def _places(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray([self._chosen[i % len(self._chosen)] for i in index.tolist()], dtype=np.int64)
 
     def _wanted(self, places: NDArray[np.int64]) -> NDArray[np.int32]:
         return np.where(self._outputs[places] > 0, self._outputs[places], np.int32(self._max_output))

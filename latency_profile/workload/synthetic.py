@@ -73,7 +73,7 @@ class Synthetic:
 
     def items(self, index: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
         """Text, input length and output length for each index."""
-        wanted = draws.token_lengths(self._inputs, self._seed, "input length", index)
+        wanted = self.input_lengths(index)
 
         def spell(place: int, size: int, draw: int) -> str:
             start = draws.bits(draws.key(self._seed, f"words {draw}"), index[place : place + 1])
@@ -82,6 +82,10 @@ class Synthetic:
 
         texts = exact(self._tokenizer, self._heads, spell, wanted)
         return texts, wanted, draws.token_lengths(self._outputs, self._seed, "output length", index)
+
+    def input_lengths(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The input length for each index."""
+        return draws.token_lengths(self._inputs, self._seed, "input length", index)
 
 
 class Dummy:
@@ -106,11 +110,18 @@ class Dummy:
         max_input, max_output = self._lengths
         return [self._text] * len(index), np.full(len(index), max_input), np.full(len(index), max_output)
 
+    def input_lengths(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The input length for each index."""
+        return np.full(len(index), self._lengths[0])
+
 
 def _too_short(least: int, unique: bool) -> str:
     if not unique:
         return f"it takes {least} tokens or more"
-    return f"the words that make a prompt unique and one more take {least} tokens; --no-unique-prompts leaves them out"
+    return (
+        f"the words that make a prompt unique and one more, with those of --shared-prefix, take {least} tokens; "
+        f"--no-unique-prompts leaves them out"
+    )
 
 
 def _check(flag: str, lengths: Lengths, least: int, unique: bool) -> None:

@@ -46,8 +46,8 @@ def serve(log: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def serve_process(log: Path, *more: str) -> Iterator[Vllm]:
-    """The same, as a process whose engine can be killed, with these further flags."""
+def serve_process(log: Path, *more: str, **variables: str) -> Iterator[Vllm]:
+    """The same, as a process whose engine can be killed, with these further flags and environment variables."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command: list[str | Path] = [
@@ -56,6 +56,6 @@ def serve_process(log: Path, *more: str) -> Iterator[Vllm]:
         "--dtype", "bfloat16", "--max-model-len", "2048", "--max-num-seqs", "16",
         "--enforce-eager", "--no-enable-prefix-caching", *more,
     ]  # fmt: skip
-    env = {**OFFLINE, "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
+    env = {**OFFLINE, "VLLM_CPU_KVCACHE_SPACE": "1", **variables}  # GiB
     with running(command, ready=lambda: answers(f"{url}/health"), within_s=240, log=log, env=env) as process:
         yield Vllm(url, process.pid)

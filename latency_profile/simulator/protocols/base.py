@@ -66,7 +66,7 @@ class Ask:
 
     def told(self, tokens: int) -> int:
         """The count of output tokens that the answer tells."""
-        return tokens + self.usage_error
+        return max(0, tokens + self.usage_error)
 
     def finish(self, length: str = "length", stop: str = "stop") -> str | None:
         """Why a whole answer ended, in the server's words."""
@@ -220,6 +220,7 @@ class ServerProtocol(ABC):
     silent: ClassVar[frozenset[str]] = frozenset()  # faults that none of its answers has a place for
     fields: ClassVar[bytes] = b""  # header lines of every whole answer
     default_model: ClassVar[str] = "simulated"
+    reset_path: ClassVar[str | None] = None  # a POST here drops the prefix cache
     Door = Callable[[Stats], Reply]
 
     def __init__(self, served: Served, engine: EngineProfile | None) -> None:
@@ -255,6 +256,10 @@ class ServerProtocol(ABC):
     def make_meter(self, engine: EngineProfile | None) -> Meter:
         """What counts for /metrics; `engine` is the timing model's profile where it is an engine."""
         return Meter()
+
+    def reset_reply(self, done: bool) -> Reply:
+        """What the door at `reset_path` answers; not `done`: requests hold a part of the cache."""
+        return Reply(200 if done else 400, fields=self.fields)
 
     def connect(self, application: Application, loop: asyncio.AbstractEventLoop, client: socket.socket) -> Closeable:
         """Serves a new connection. A protocol that is not HTTP/1.1 brings its own kind."""

@@ -195,6 +195,7 @@ class Protocol(OpenAIDoors):
     """SGLang."""
 
     reasoning: ClassVar[bool] = True
+    reset_path = "/flush_cache"
 
     def generates(self, path: str) -> bool:
         return super().generates(path) or path == _GENERATE
@@ -228,6 +229,10 @@ class Protocol(OpenAIDoors):
             ("GET", "/v1/models"): self._models,
             ("GET", "/metrics"): self.metrics,
         }
+
+    def reset_reply(self, done: bool) -> Reply:
+        text = b"Cache flushed.\n" if done else b"Flush cache failed.\n"
+        return Reply(200 if done else 400, text, b"text/plain; charset=utf-8")
 
     def refuse_malformed(self, position: int, reason: str) -> Refusal:
         error = {"type": "json_invalid", "loc": ("body", position), "msg": "JSON decode error", "input": {}}

@@ -33,6 +33,7 @@ class Protocol(OpenAIDoors):
 
     reasoning: ClassVar[bool] = True
     fields: ClassVar[bytes] = VARY
+    reset_path = "/reset_prefix_cache"  # there only with VLLM_SERVER_DEV_MODE=1
 
     def read(self, path: str, body: bytes) -> OpenAIAsk:
         return self.ask(path, body)
@@ -59,6 +60,9 @@ class Protocol(OpenAIDoors):
             ("GET", "/version"): version,
             ("GET", "/metrics"): self.metrics,
         }
+
+    def reset_reply(self, done: bool) -> Reply:
+        return json_reply(200, {"success": done}, self.fields)
 
     def refuse_malformed(self, position: int, reason: str) -> Refusal:
         place = f"body.{position}"

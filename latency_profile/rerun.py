@@ -1,0 +1,118 @@
+"""Runs a profile again from the file of one of its points: the same settings, plan and lengths, prompts of its own."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from latency_profile.errors import Exit, UsageError
+from latency_profile.fingerprint import Fingerprint, differences
+from latency_profile.settings import Settings, load
+from latency_profile.settings.definition import BY_NAME
+from latency_profile.settings.flags import Given
+from latency_profile.settings.rows import Source
+from latency_profile.settings.shown import HIDDEN
+
+_T = TypeVar("_T")
+
+# The nonce is drawn anew: with the old one a server that is still up would have every prompt in its prefix cache. What
+# the configuration file said is among the other settings.
+_NOT_AGAIN = frozenset({"nonce", "config", "dry_run"})
+
+
+class _Provenance(msgspec.Struct, kw_only=True):
+    settings: dict[str, Any]
+    given: list[str]
+    workload: dict[str, Any]
+
+
+class _Point(msgspec.Struct, kw_only=True):
+    """What a point's file must have to be run again."""
+
+    provenance: _Provenance
+
+
+class _Marked(msgspec.Struct, kw_only=True):
+    """A point's file or a profile's."""
+
+    fingerprint: Fingerprint
+
+
+def rerun(path: Path, flags: Sequence[str], environ: Mapping[str, str]) -> Exit:
+    """Runs the whole profile again that the point at `path` is of. `flags` go before what is recorded; the environment
+    gives what never is recorded: secrets. Raises UsageError where the file, the data set or the tokenizer is not what
+    it was."""
+    point = _read(path, _Point).provenance
+    settings, missing = recorded_settings(path, point.settings, point.given, flags, environ)
+    if missing:
+        raise UsageError(
+            f"{path} does not have the values of {', '.join(BY_NAME[name].flag for name in missing)}, which may be "
+            f"secret: give them again, as flags or in the environment"
+        )
+    _same_inputs(settings, point.workload, path)
+    from latency_profile.profile import run
+
+    return run(settings, environ)
+
+
+def recorded_settings(
+    path: Path, recorded: Mapping[str, Any], names: Sequence[str], flags: Sequence[str], environ: Mapping[str, str]
+) -> tuple[Settings, list[str]]:
+    """The settings of a run again, and the names of those whose values were not recorded and are not given now."""
+    source = Source("file", str(path))
+    known = [name for name in names if name in BY_NAME and name not in _NOT_AGAIN]
+    hidden = [name for name in known if _hides(recorded[name])]
+    again: Given = {name: (recorded[name], source) for name in known if name not in hidden}
+    secrets = {BY_NAME[name].variable for name in BY_NAME if BY_NAME[name].secret or name in hidden}
+    settings = load(flags, {name: value for name, value in environ.items() if _allowed(name, secrets)}, again)
+    return settings, [name for name in hidden if not settings.given(name)]
+
+
+def _allowed(name: str, secrets: set[str]) -> bool:
+    """Other settings in the environment are those of another run."""
+    return not name.startswith("LATENCY_PROFILE_") or name in secrets
+
+
+def _hides(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_hides(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_hides(inner) for inner in value)
+    return isinstance(value, str) and HIDDEN in value
+
+
+def _same_inputs(settings: Settings, workload: Mapping[str, Any], path: Path) -> None:
+    from latency_profile.parts import workload_spec
+    from latency_profile.workload import prepare
+
+    present = prepare(workload_spec(settings, settings.models or ("",), "00"), 1).description
+    for name in ("tokenizer", "dataset"):
+        now, then = present.get(f"{name}_sha256"), workload.get(f"{name}_sha256")
+        if now != then:
+            raise UsageError(
+                f"{settings.spelled(name)}: got {str(getattr(settings, name))!r}, takes what {path} was measured with: "
+                f"its SHA-256 was {then}, and is {now}"
+            )
+
+
+def comparable(one: Path, other: Path) -> Exit:
+    """Says whether two profiles, or points, may be compared, and what differs. UNUSABLE where they may not."""
+    this, that = _read(one, _Marked).fingerprint, _read(other, _Marked).fingerprint
+    found = differences(this, that)
+    if not found:
+        print(f"may be compared: both are {this.sha256}")
+        return Exit.DONE
+    print(f"may not be compared ({this.sha256} and {that.sha256}):")
+    for line in found:
+        print(f"  {line}")
+    return Exit.UNUSABLE
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except msgspec.DecodeError:
+        raise UsageError(f"{path} is no result of this version of latency-profile") from None

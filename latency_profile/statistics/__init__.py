@@ -1,0 +1,43 @@
+"""Numbers about samples: summaries, percentiles and means with their intervals, rates, trends. Pure."""
+
+from latency_profile.statistics.describe import describe
+from latency_profile.statistics.means import mean_interval, rate_interval
+from latency_profile.statistics.memory import autocorrelation_time, autoregressive_time
+from latency_profile.statistics.percentiles import binomial_ranks, effective_size
+from latency_profile.statistics.samples import (
+    CHUNK,
+    CONFIDENCE,
+    NOTHING,
+    NS_PER_MS,
+    NS_PER_S,
+    Distribution,
+    Percentile,
+    Sample,
+    Summary,
+)
+from latency_profile.statistics.summary import mean_and_sd, quantile, summarize
+from latency_profile.statistics.trend import Growth, growth
+
+__all__ = [
+    "CHUNK",
+    "CONFIDENCE",
+    "NOTHING",
+    "NS_PER_MS",
+    "NS_PER_S",
+    "Distribution",
+    "Growth",
+    "Percentile",
+    "Sample",
+    "Summary",
+    "autocorrelation_time",
+    "autoregressive_time",
+    "binomial_ranks",
+    "describe",
+    "effective_size",
+    "growth",
+    "mean_and_sd",
+    "mean_interval",
+    "quantile",
+    "rate_interval",
+    "summarize",
+]

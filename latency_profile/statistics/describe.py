@@ -1,0 +1,97 @@
+"""Everything that the results say of one latency."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.statistics.means import mean_interval
+from latency_profile.statistics.memory import autocorrelation_time, autoregressive_time
+from latency_profile.statistics.percentiles import memory_of, percentile
+from latency_profile.statistics.samples import NS_PER_S, Distribution, Sample
+from latency_profile.statistics.summary import mean_and_sd, quantile
+
+NS_DIGITS = 9  # of seconds: interval ends are rounded to the nanosecond, which stamps have
+
+
+class MeanKnown(NamedTuple):
+    """What is known of the mean of a sample."""
+
+    low_s: float | None
+    high_s: float | None
+    effective_n: float
+    memory: float  # autocorrelation time of the requests' values, by autoregression; at least 1
+
+
+def describe(sample: Sample) -> Distribution:
+    """Everything that the results say of a latency, in seconds.
+
+    Unfinished values are taken in two ways: as they are already (which bounds each percentile and the mean from below)
+    and as infinite (from above). A percentile that falls among them is not resolved.
+    """
+    at_least = np.sort(sample.values)
+    finished = at_least if sample.unfinished is None else np.sort(sample.values[~sample.unfinished])
+    mean, sd = mean_and_sd(finished) if len(finished) else (None, None)
+    if len(finished) == len(at_least):
+        known = _mean(sample, mean or 0.0, sd or 0.0)
+    else:
+        known = _mean(sample, *mean_and_sd(at_least))
+    memory = max(known.memory, memory_of(sample, at_least))
+
+    def seconds(ns: float | None) -> float | None:
+        return None if ns is None else ns / NS_PER_S
+
+    return Distribution(
+        n=len(finished),
+        unfinished=len(at_least) - len(finished),
+        mean_s=seconds(mean),
+        mean_low_s=known.low_s,
+        mean_high_s=known.high_s if len(finished) == len(at_least) else None,
+        mean_effective_n=round(known.effective_n, 1),
+        sd_s=seconds(sd),
+        min_s=seconds(quantile(finished, 0.0)),
+        max_s=seconds(quantile(finished, 1.0)),
+        p50=percentile(sample, at_least, finished, 0.5, memory),
+        p90=percentile(sample, at_least, finished, 0.9, memory),
+        p95=percentile(sample, at_least, finished, 0.95, memory),
+        p99=percentile(sample, at_least, finished, 0.99, memory),
+    )
+
+
+def _mean(sample: Sample, mean: float, sd: float) -> MeanKnown:
+    """mean, sd: of all values, ns. Unfinished values are taken as they are.
+
+    Of several values a request the mean is a ratio of two sums, and what each request adds to the first beyond its part
+    is what varies (Cochran, Sampling Techniques, 3rd ed., 6).
+    """
+    size = len(sample.values)
+    residuals, per_step = sample.arrived(_residuals(sample, mean)), 1.0
+    requests = len(residuals)
+    if sample.per_request is not None and requests:
+        per_step = size / requests
+    if requests < 2 or not size:
+        return MeanKnown(None, None, float(min(size, 1)), 1.0)
+    memory = autoregressive_time(residuals)
+    time = autocorrelation_time(residuals)
+    low, high = (end / per_step for end in mean_interval(residuals, time))
+    variance = float(np.square(residuals).mean()) * time / requests / per_step**2
+    effective = min(max(sd * sd / variance, 1.0), float(size)) if variance > 0 else float(requests)
+    floor = 0.0 if sample.values.min() >= 0 else -np.inf  # a mean of times that are not negative is not
+    return MeanKnown(
+        low_s=round(max(floor, mean + low) / NS_PER_S, NS_DIGITS),
+        high_s=round((mean + high) / NS_PER_S, NS_DIGITS),
+        effective_n=effective,
+        memory=max(1.0, memory),
+    )
+
+
+def _residuals(sample: Sample, mean: float) -> NDArray[np.float64]:
+    """What each request's values add to the sum beyond their number's part of it, ns, shape (requests,)."""
+    if sample.per_request is None:
+        return np.asarray(sample.values - mean, dtype=np.float64)
+    filled = sample.per_request > 0
+    found = np.zeros(len(sample.per_request))
+    if filled.any():
+        starts = np.cumsum(sample.per_request)[filled] - sample.per_request[filled]
+        found[filled] = np.add.reduceat(sample.values, starts)
+    return found - mean * sample.per_request

@@ -1,0 +1,74 @@
+"""What the results say of a point that was to run until its percentiles were known. Pure."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from latency_profile import measures
+from latency_profile.measures import Rows, Window
+from latency_profile.records import PointContext, Records
+from latency_profile.statistics import Distribution, Sample, describe
+from latency_profile.until_ci.precision import Precision, describe_anytime, needed_share, precision, reached
+
+
+class UntilCi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How well the percentiles are known that were to be known, and when sending ended because they were.
+
+    Wherever this is not null, the intervals of all percentiles of the point are those of a confidence sequence, which
+    hold although the data decided when to stop. Those of means and rates are of fixed size.
+    """
+
+    target: Annotated[float, Meta(gt=0, lt=1, description="asked for, as a share of each percentile")]
+    reached: Annotated[bool, Meta(description="whether all of `known` is within the target")]
+    looks: Annotated[int, Meta(ge=0, description="while the point ran")]
+    requests: Annotated[int, Meta(ge=0, description="answers that `known` rests on")]
+    stopped_after_s: Annotated[
+        float | None, Meta(description="when sending ended early, s since the point's start; null: it did not")
+    ]
+    estimate_needed_s: Annotated[
+        float | None,
+        Meta(
+            description="how long the point would have had to be, extrapolated; a lower bound "
+            "where a relative_half_width is null. Null where the target is reached, and where nothing tells"
+        ),
+    ]
+    known: Annotated[
+        dict[str, dict[str, Precision]],
+        Meta(
+            description="by metric (ttft of streams, e2e; response, or in a closed loop service) and level (p50, p95, "
+            "p99); with 95 % confidence for all of them together, so that these are wider than the intervals of each"
+        ),
+    ]
+
+
+def describer(context: PointContext) -> Callable[[Sample], Distribution]:
+    """What describes the latencies of a point: where the data may have decided when to stop, its intervals hold then
+    too."""
+    return describe if context.until_ci is None else describe_anytime
+
+
+def until_ci(records: Records, rows: Rows, span: Window) -> UntilCi | None:
+    """Of the requests `rows` of the window `span`; None where it was not asked for."""
+    context = records.context
+    asked = context.until_ci
+    if asked is None:
+        return None
+    origin = "sent_ns" if context.concurrency is not None else "due_ns"
+    measured = rows & span.rows
+    samples = {"ttft": measures.time_to_first_token(records, measured, origin)} if context.streaming else {}
+    samples["e2e"] = measures.end_to_end(records, measured, origin)
+    known = precision(samples, asked.target)
+    done = reached(known, asked.target)
+    share = needed_share(known)
+    outside_s = context.warmup_s + context.cooldown_s
+    return UntilCi(
+        target=asked.target,
+        reached=done,
+        looks=asked.looks,
+        requests=len(samples["e2e"].values),
+        stopped_after_s=asked.stopped_after_s,
+        estimate_needed_s=None if done or share is None else round(span.length_s * share + outside_s, 1),
+        known=known,
+    )
