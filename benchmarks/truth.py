@@ -1,8 +1,9 @@
 """This tool's numbers against what the server really did.
 
 `python -m benchmarks.truth` prints two tables:
-- 220 requests/s of 100 tokens (22,000 tokens/s) against a simulator of known timing: each percentile as the client
-  reports it, minus the same percentile of the simulator's own log;
+- 150 to 1,000 requests/s of 100 tokens against the lean server of known timing (TTFT 50 ms ± 20 %, a token every 10 ms
+  ± 20 %): each percentile as the client has it, minus the same percentile of the server's own log, over the window; and
+  how the arrivals at the server compare with the plan, in rate and coefficient of variation;
 - a queue of one slot at two utilizations: each request's wait, minus Lindley's recursion on the plan
   (Lindley 1952, The theory of queues with a single server).
 """
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile import records
+from latency_profile import measures, records
 from latency_profile.records import Records
 from latency_profile.simulator.log import TruthLog, read_log
+from latency_profile.verdict import judge
 
 ROOT = Path(__file__).parent.parent
 NS_PER_MS = 1e6
@@ -37,10 +39,15 @@ class Run:
     rows: NDArray[np.intp]  # the log's row of each record
 
 
+SIMULATOR = "latency_profile.simulator"
+LEAN_SERVER = "latency_profile.calibration.server"
+WARMUP_S = 2  # the ramp: connections are opened, and most of them at once
+
+
 @contextmanager
-def simulator(*flags: str) -> Iterator[int]:
+def simulator(*flags: str, module: str = SIMULATOR) -> Iterator[int]:
     """The embedded server on a free port; ends, and so writes its log, with the block."""
-    command = [sys.executable, "-m", "latency_profile.simulator", *flags]
+    command = [sys.executable, "-m", module, *flags]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
         line = server.stdout.readline()
@@ -50,15 +57,21 @@ def simulator(*flags: str) -> Iterator[int]:
             server.send_signal(signal.SIGTERM)
 
 
-def measure(server_flags: list[str], profile_flags: list[str]) -> Run:
-    """Profiles one point of a simulator and joins both sides by request id."""
+def measure(
+    server_flags: list[str],
+    profile_flags: list[str],
+    module: str = SIMULATOR,
+    join: Callable[[], None] | None = None,
+) -> Run:
+    """Profiles one point of a server and joins both sides by request id. `join` is called in the client's process
+    before it begins."""
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder) / "log.npz"
-        with simulator(*server_flags, "--log", str(log_path)) as port:
+        with simulator(*server_flags, "--log", str(log_path), module=module) as port:
             command = [sys.executable, "benchmark_serving.py", f"--port={port}", "--host=127.0.0.1"]
             command += ["--tokenizer=bundled", "--stream-request", "--ignore-eos", "--save-json-results"]
             command += [f"--output-dir={folder}", *profile_flags]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=join)
             if done.returncode not in (0, 4):  # 4: the verdict; it is this table that judges here
                 raise RuntimeError(done.stderr)
         [path] = Path(folder).glob("*.records.npz")
@@ -69,40 +82,45 @@ def measure(server_flags: list[str], profile_flags: list[str]) -> Run:
     return Run(point, log, np.array([place[f"{prefix}{index}"] for index in point["index"]]))
 
 
-def tokens_row(rate: float, tokens: int, seconds: float) -> dict[str, float]:
-    """Differences client - server, ms, of one run at `rate` requests/s."""
-    run = measure(
-        ["--fixed-timing", "50,10,0.2"],
-        [
-            f"--request-rate={rate}",
-            f"--benchmark-time-seconds={seconds}",
-            "--input-len=32",
-            f"--output-len={tokens}",
-        ],
-    )
+def measure_lean(rate: float, tokens: int, seconds: float, *more: str, join: Callable[[], None] | None = None) -> Run:
+    """One point of `tokens` tokens a request against the lean server."""
+    flags = [f"--request-rate={rate:g}", f"--benchmark-time-seconds={seconds:g}", "--input-len=32"]
+    return measure([], [*flags, f"--output-len={tokens}", *more], LEAN_SERVER, join)
+
+
+def tokens_row(rate: float, tokens: int, seconds: float, seed: int) -> dict[str, float | str]:
+    """One run at `rate` requests/s: differences client - server in ms, and arrivals against the plan."""
+    run = measure_lean(rate, tokens, seconds + WARMUP_S, f"--warmup-seconds={WARMUP_S}", f"--seed={seed}")
     point, log, rows = run.records, run.log, run.rows
+    inside = measures.window(point).rows & (point["status"] == 0)
     starts = log.event_start[rows]
-    truth_ttft = log.written_ns[starts] - log.arrival_ns[rows]
-    our_ttft = point["first_token_ns"] - point["sent_ns"]
-    truth_itl = np.concatenate(
-        [np.diff(log.written_ns[a:b]) for a, b in zip(starts, log.event_start[rows + 1], strict=True)]
-    )
-    our_itl = np.concatenate(
-        [np.diff(point.event_ns[a:b]) for a, b in zip(point.event_start[:-1], point.event_start[1:], strict=True)]
-    )
-    span_s = (point["end_ns"].max() - point["sent_ns"].min()) / 1e9
-    late = point["sent_ns"] - point["due_ns"]
+    truth_ttft = (log.written_ns[starts] - log.arrival_ns[rows])[inside]
+    our_ttft = (point["first_token_ns"] - point["sent_ns"])[inside]
+    answers = np.flatnonzero(inside)
+    truth_itl = np.concatenate([np.diff(log.written_ns[starts[k] : log.event_start[rows[k] + 1]]) for k in answers])
+    our_itl = np.concatenate([np.diff(point.event_ns[slice(*point.event_start[k : k + 2])]) for k in answers])
+    arrivals, due = np.sort(log.arrival_ns[rows][inside]), np.sort(point["due_ns"][inside])
+    late = (point["sent_ns"] - point["due_ns"])[inside]
     return {
-        "requests": len(point),
-        "failed": int((point["status"] != 0).sum()),
-        "tokens/s": float(point["output_tokens"].sum() / span_s),
+        "requests/s": rate,
+        "requests": len(answers),
         "TTFT p50": _difference(our_ttft, truth_ttft, 50),
         "TTFT p99": _difference(our_ttft, truth_ttft, 99),
         "ITL p50": _difference(our_itl, truth_itl, 50),
         "ITL p99": _difference(our_itl, truth_itl, 99),
         "lateness p99": float(np.percentile(late, 99) / NS_PER_MS),
+        "rate / plan - 1, %": float(np.ptp(due) / np.ptp(arrivals) - 1) * 100,
+        "CV": _variation(arrivals),
+        "plan's CV": _variation(due),
         "CPU µs/event": point.context.client["cpu_s"] / len(point.event_ns) * 1e6,
+        "verdict": judge(point).verdict.value,
     }
+
+
+def _variation(times: NDArray[np.int64]) -> float:
+    """Coefficient of variation of the gaps: of a Poisson process 1."""
+    gaps = np.diff(times)
+    return float(gaps.std() / gaps.mean())
 
 
 def queue_row(utilization: float, service_ms: float, requests: int) -> dict[str, float]:
@@ -159,11 +177,19 @@ def _cell(value: float | str) -> str:
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--runs", type=int, default=3)
-    flags.add_argument("--rates", type=float, nargs="+", default=[220.0])
+    flags.add_argument("--rates", type=float, nargs="+", default=[150.0, 300.0, 600.0, 1000.0])
     flags.add_argument("--seconds", type=float, default=15)
+    flags.add_argument("--no-queues", action="store_true", help="the first table only")
     given = flags.parse_args()
     print("client - server, ms\n")
-    print(table([tokens_row(rate, 100, given.seconds) for rate in given.rates for _ in range(given.runs)]))
+    rows: list[dict[str, float | str]] = []
+    for rate in given.rates:
+        for seed in range(given.runs):
+            rows.append(tokens_row(rate, 100, given.seconds, seed))
+            print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(rows))
+    if given.no_queues:
+        return
     print("\nwait against Lindley's recursion, ms\n")
     print(table([queue_row(utilization, 20, 500) for utilization in (0.5, 0.9) for _ in range(given.runs)]))
 

@@ -5,7 +5,8 @@ beside it that do nothing but compute, and with the client under a CPU quota. It
 server's log shows. A point is bent by its client where one of these is over the limit that the verdict states:
 
 - lateness, p99: when the server's kernel had the request, less when the plan wanted it there;
-- TTFT, p50 and p99: the client's percentile, less the same percentile of the truth.
+- TTFT, p50 and p99: the client's percentile, less the same percentile of the truth;
+- events: the share that is stamped more than 1 ms after the server had written it.
 
 The truth about an event is itself only known to lie between the stamps before and after its write: on a busy machine
 the server loses its CPU between the two. Where the client's stamp lies between them, it is taken to be right; one that
@@ -18,22 +19,20 @@ import argparse
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.limits import NoLimits, cpu_limited
-from benchmarks.truth import NS_PER_MS, ROOT, Run, table
-from latency_profile import measures, records
+from benchmarks.truth import NS_PER_MS, Run, measure_lean, table
+from latency_profile import measures
+from latency_profile.answer_tokens import LATE_READ_NS
 from latency_profile.client_health import client_health
-from latency_profile.simulator.log import read_log
 from latency_profile.verdict import Kind, judge
-from latency_profile.verdict.client import LATENESS_P99_LIMIT_MS, TTFT_ERROR_LIMIT_MS
+from latency_profile.verdict.client import LATENESS_P99_LIMIT_MS, MERGED_SHARE_LIMIT, TTFT_ERROR_LIMIT_MS
 
 RATE = 300
 TOKENS = 100
@@ -62,23 +61,16 @@ class Truth(NamedTuple):
     lateness_p99: float
     ttft_p50: float
     ttft_p99: float
+    events_off: float = 0.0  # share of the events whose stamp is wrong by more than 1 ms
 
     @property
     def bent(self) -> bool:
         """Whether one of them is over the limit that the verdict states."""
-        return self.lateness_p99 > LATENESS_P99_LIMIT_MS or max(self.ttft_p50, self.ttft_p99) > TTFT_ERROR_LIMIT_MS
-
-
-@contextmanager
-def lean_server(log: Path) -> Iterator[int]:
-    """The server of known timing on a free port; ends, and so writes its log, with the block."""
-    command = [sys.executable, "-m", "latency_profile.calibration.server", "--log", str(log)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout
-        try:
-            yield int(server.stdout.readline().rpartition(":")[2])
-        finally:
-            server.send_signal(signal.SIGTERM)
+        return (
+            self.lateness_p99 > LATENESS_P99_LIMIT_MS
+            or max(abs(self.ttft_p50), abs(self.ttft_p99)) > TTFT_ERROR_LIMIT_MS
+            or self.events_off > MERGED_SHARE_LIMIT
+        )
 
 
 @contextmanager
@@ -95,25 +87,10 @@ def beside(number: int) -> Iterator[None]:
 
 def measure(scenario: Scenario, seconds: float, seed: int) -> Run:
     """One point of the scenario, as the client recorded it and as the server logged it. Raises NoLimits."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        join: Callable[[], None] | None = None
-        if scenario.cores is not None:
-            join = stack.enter_context(cpu_limited(scenario.cores))
-        with lean_server(folder / "log.npz") as port, beside(scenario.busy):
-            command = [sys.executable, "benchmark_serving.py", "--host=127.0.0.1", f"--port={port}"]
-            command += ["--tokenizer=bundled", "--stream-request", "--ignore-eos", "--save-json-results"]
-            command += [f"--request-rate={RATE}", f"--benchmark-time-seconds={seconds}", f"--seed={seed}"]
-            command += ["--input-len=32", f"--output-len={TOKENS}", f"--output-dir={folder}"]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=join)
-            if done.returncode not in (0, 4):
-                raise RuntimeError(done.stderr)
-        [path] = folder.glob("*.records.npz")
-        point = records.load(path)
-        log = read_log(folder / "log.npz")
-    prefix = f"{point.context.nonce}-{point.context.point}-"
-    place = {request_id: row for row, request_id in enumerate(log.request_id.tolist())}
-    return Run(point, log, np.array([place[f"{prefix}{index}"] for index in point["index"]]))
+    with ExitStack() as stack:
+        join = None if scenario.cores is None else stack.enter_context(cpu_limited(scenario.cores))
+        stack.enter_context(beside(scenario.busy))
+        return measure_lean(RATE, TOKENS, seconds, f"--seed={seed}", join=join)
 
 
 def truth(run: Run) -> Truth:
@@ -130,7 +107,20 @@ def truth(run: Run) -> Truth:
         lateness_p99=_percentile((arrival - point["due_ns"])[measured], 99),
         ttft_p50=_percentile(ours[measured], 50) - _percentile(true[measured], 50),
         ttft_p99=_percentile(ours[measured], 99) - _percentile(true[measured], 99),
+        events_off=_events_off(run, np.flatnonzero(measured), start),
     )
+
+
+def _events_off(run: Run, chosen: NDArray[np.intp], start: int) -> float:
+    """Of answers that came whole: the share of their events that are stamped too late by LATE_READ_NS or more."""
+    point, log, off, events = run.records, run.log, 0, 0
+    for row in chosen:
+        ours = point.event_ns[point.event_start[row] : point.event_start[row + 1]] + start
+        place = slice(log.event_start[run.rows[row]], log.event_start[run.rows[row] + 1])
+        if len(ours) == len(log.wrote_ns[place]):
+            off += int((ours - log.wrote_ns[place] > LATE_READ_NS).sum())
+            events += len(ours)
+    return off / events if events else 0.0
 
 
 def row(scenario: Scenario, run: Run) -> dict[str, float | str]:
@@ -146,7 +136,8 @@ def row(scenario: Scenario, run: Run) -> dict[str, float | str]:
         "TTFT p50 error, log": known.ttft_p50,
         "TTFT p99 error, log": known.ttft_p99,
         "client's estimate": (health.ttft_error_p99_s or 0.0) * 1e3,
-        "merged events": f"{health.merged_events_share or 0:.2%}",
+        "events off, log": f"{known.events_off:.2%}",
+        "client's count": f"{health.merged_events_share or 0:.2%}",
         "bent": "yes" if known.bent else "no",
         "verdict": found.verdict.value,
         "right": "yes" if right(known, found.verdict) else "NO",
@@ -177,7 +168,7 @@ def main() -> int:
             for number in range(given.runs):
                 run = measure(scenario, given.seconds, seed=number)
                 rows.append(row(scenario, run))
-                print(f"{scenario.name}, run {number + 1}: {rows[-1]['verdict']}", file=sys.stderr)
+                print(table(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
                 if given.reasons:
                     print("\n".join(judge(run.records).reasons))
         except NoLimits as error:

@@ -37,8 +37,9 @@ class CacheHygiene:
         self._counters.point_started()
 
     def point_finished(self) -> dict[str, Any] | None:
-        """What the servers' counters say of the point (telemetry.prefix_cache); None where they say nothing."""
-        return self._counters.point_finished()
+        """What the servers' counters say of the point (telemetry.prefix_cache); None where they say nothing, and after
+        a signal, when there is no time to ask."""
+        return None if self._stop() else self._counters.point_finished()
 
 
 def reset_cache(server: Server, hook: CacheReset, stop: Callable[[], bool]) -> None:

@@ -145,7 +145,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 USAGES = {  # of commands without a help of their own
     "demo": "demo [FLAG …]  (flags of profile, which win over the demo's own)",
     "reanalyze": "reanalyze RECORDS.npz [FOLDER]",
-    "rerun": "rerun POINT.json [FLAG …]  (flags of profile, which win over what the file has)",
+    "rerun": "rerun POINT.json [FLAG …]  (flags of profile win over what the file has; data set and tokenizer stay)",
     "comparable": "comparable ONE.json OTHER.json",
     "backends": "backends",
 }

@@ -12,6 +12,7 @@ from latency_profile import measures
 from latency_profile.answer_tokens import LATE_READ_NS
 from latency_profile.measures import Rows, Window
 from latency_profile.records import Flag, Records, Status
+from latency_profile.sender.job import BEAT_NS
 from latency_profile.statistics import NS_PER_S, quantile
 from latency_profile.telemetry.processor import ProcessorUse
 
@@ -82,7 +83,7 @@ class Little(_Whole, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What the records' context says of the client. Contexts of older versions lack some of it."""
+    """What the records' context says of the client; not all that makes records counts all of it."""
 
     processes: int | None = None
     reads: int | None = None
@@ -269,6 +270,8 @@ def little(records: Records, looks: Sequence[tuple[int, int, int]]) -> Little | 
     counted = counted_sent - counted_ended
     apart = counted - recorded
     error = float(apart.std(ddof=1)) / len(apart) ** 0.5
+    # A count is up to a beat old when it is heard of: where the backlog grows, it is always too low.
+    growing = abs(float(recorded[-1] - recorded[0])) / max(1, int(at[-1] - at[0]))
     came = over & (sent >= begin) & (sent < until)
     rate = int(came.sum()) / ((until - begin) / NS_PER_S)
     stay = float((end - sent)[came].mean()) / NS_PER_S if came.any() else 0.0
@@ -279,7 +282,7 @@ def little(records: Records, looks: Sequence[tuple[int, int, int]]) -> Little | 
         arrivals_per_s=rate,
         time_in_flight_s=stay,
         arrivals_times_time=rate * stay,
-        limit=max(1.0, COUNT_SHARE_LIMIT * float(recorded.mean()), COUNT_STANDARD_ERRORS * error),
+        limit=max(1.0, COUNT_SHARE_LIMIT * float(recorded.mean()), COUNT_STANDARD_ERRORS * error) + growing * BEAT_NS,
     )
 
 
@@ -311,8 +314,8 @@ def _processor(told: Told) -> Processor | None:
 
 
 def _send_call(records: Records, rows: Rows) -> Spread | None:
-    took = records.columns.get("send_ns")  # files of older versions have no such column
-    return None if took is None else _spread(took[rows & (took >= 0)])
+    took = records["send_ns"]
+    return _spread(took[rows & (took >= 0)])
 
 
 def _spread(values_ns: NDArray[Any]) -> Spread | None:

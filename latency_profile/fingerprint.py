@@ -1,8 +1,8 @@
 """Whether two profiles may be compared: what has to be the same, and what is free to differ. Pure.
 
 The fingerprint covers what was asked and how it was measured. What one wants to compare is not in it: the server's
-version, the machines under it, where it runs, and on which day. Nor are loads: points are compared at equal load. The
-seed is not either: other draws of the same law are what repetitions are made of.
+version, the machines under it, where it runs, and on which day. Nor is how high a load was, but for its kind: points
+are compared at equal load. The seed is not either: other draws of the same law are what repetitions are made of.
 """
 
 import hashlib
@@ -48,9 +48,12 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def fingerprint(context: PointContext) -> Fingerprint:
     workload: Mapping[str, Any] = context.provenance.get("workload", {})
+    load = "closed loop" if context.concurrency is not None else "burst" if context.request_rate is None else "rate"
     of = {
         "backend": context.backend,
         "endpoint": context.endpoint,
+        "load": load,
+        "burst_of": context.settings.get("num_prompts") if load == "burst" else None,
         "models": context.models,
         **{name: context.settings.get(name) for name in COMPARED},
         **{name: workload.get(name) for name in _WORKLOAD},

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from latency_profile.measures import Rows, Window, arrival_ns, is_burst, succeeded
+from latency_profile.measures import Rows, Window, arrival_ns, is_burst, succeeded, tokens_in_events
 from latency_profile.rates import UNBOUNDED, bounds, steps
 from latency_profile.records import Records, Status
 from latency_profile.statistics import NS_PER_MS
@@ -61,7 +61,9 @@ def judged(records: Records, objectives: dict[str, float]) -> tuple[Rows, Rows]:
     waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT))
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     first = records["first_token_ns"]
-    gaps = np.maximum(records["output_tokens"] - 1, 1)  # an answer of one token has no gap, and a span of 0
+    # Where fewer than two are reported, the events tell. One token has no gap, and a span of 0.
+    tokens = np.where(records["output_tokens"] >= 2, records["output_tokens"], tokens_in_events(records))
+    gaps = np.maximum(tokens - 1, 1)
     until = {
         "ttft": np.where(first >= 0, first, stop) - origin,
         "tpot": np.where(good, (records["last_token_ns"] - first) / gaps, 0.0),

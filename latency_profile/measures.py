@@ -36,8 +36,12 @@ def succeeded(records: Records, rows: Rows) -> Rows:
 
 
 def arrival_ns(records: Records) -> NDArray[np.int64]:
-    """When each request came to the server's door: due, or in a closed loop sent (NONE where it never was)."""
-    return records["sent_ns"] if records.context.concurrency is not None else records["due_ns"]
+    """When each request came to the server's door: due, or in a closed loop sent. One that found no connection came
+    when it failed; NONE where its turn never came."""
+    if records.context.concurrency is None:
+        return records["due_ns"]
+    refused = (records["sent_ns"] < 0) & ~np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT))
+    return np.where(refused, records["end_ns"], records["sent_ns"])
 
 
 @dataclass(frozen=True, slots=True)

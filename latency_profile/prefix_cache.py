@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from latency_profile import measures
+from latency_profile import measures, token_counts
 from latency_profile.measures import Rows
 from latency_profile.records import NONE, PointContext, Records
 from latency_profile.workload.sharing import BLOCK, intended_hits
@@ -107,14 +107,21 @@ def _intended(records: Records, rows: Rows) -> float:
 
 def _unavoidable(records: Records, rows: Rows) -> float:
     """What a chat template adds, rounded up to whole blocks; and single tokens: those of the prefix that fill no block,
-    and the first of the unique words, each of which is one of a few thousand."""
+    and the first of the unique words, each of which is one of a few thousand.
+
+    A template is the same for every prompt of a model: it is the least that the server counts beyond ours. What grows
+    with a prompt is another tokenizer's doing.
+    """
     good = measures.succeeded(records, rows)
     prompts = _prompt_tokens(records)[good]
     total = int(prompts.sum())
     if not total:
         return 0.0
-    template = np.maximum(prompts - records["input_tokens"][good], 0)
-    whole = -(-template // BLOCK) * BLOCK
+    template = np.full(len(records.context.models), total)
+    told, model = good & (records["server_input_tokens"] != NONE), records["model"]
+    beyond = token_counts.prompt_and_tokenizer(records, told)
+    np.minimum.at(template, model[told], np.maximum(beyond, 0))
+    whole = np.where(template < total, -(-template // BLOCK) * BLOCK, 0)[model[good]]  # total: none of it tells
     shared, _ = shared_prefix(records.context)
     workload = records.context.provenance.get("workload") or {}
     single = shared % BLOCK + max((workload.get("prefix_tokens") or 0) - shared, 0)

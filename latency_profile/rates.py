@@ -86,11 +86,12 @@ def bounded_rates(records: Records, rows: Rows, span: Window) -> tuple[Rates, Ra
     some = found.output_tokens > 0
     first, last = np.maximum(found.read_ns, span.start_ns), np.minimum(records["end_ns"], span.end_ns)
     outputs = steps(span, ((first + last) // 2)[some], found.output_tokens[some])
-    return _rates(records, found, span), RateBounds(
-        requests=bounds(span, ends),
-        input_tokens=bounds(span, inputs),
-        output_tokens=bounds(span, outputs),
-        total_tokens=bounds(span, inputs + outputs),
+    rates = _rates(records, found, span)
+    return rates, RateBounds(
+        requests=bounds(span, ends, rates.requests),
+        input_tokens=bounds(span, inputs, rates.input_tokens),
+        output_tokens=bounds(span, outputs, rates.output_tokens),
+        total_tokens=bounds(span, inputs + outputs, rates.input_tokens + rates.output_tokens),
     )
 
 
@@ -108,6 +109,13 @@ def steps(span: Window, times_ns: NDArray[Any], amounts: NDArray[Any] | None = N
     return np.bincount(places, amounts, STEPS).astype(np.float64)
 
 
-def bounds(span: Window, counts: NDArray[np.float64]) -> Bounds:
-    """The 95 % interval of what `steps` counted, per second; nothing where nothing was counted."""
-    return rate_interval(counts, span.length_s / STEPS) or UNBOUNDED
+def bounds(span: Window, counts: NDArray[np.float64], rate: float | None = None) -> Bounds:
+    """The 95 % interval of what `steps` counted, per second; nothing where nothing was counted.
+
+    It holds the rate in spite of rounding: `rate` as the results have it, or else what was counted / the length.
+    """
+    found = rate_interval(counts, span.length_s / STEPS)
+    if found is None:
+        return UNBOUNDED
+    rate = float(counts.sum()) / span.length_s if rate is None else rate
+    return min(found[0], rate), max(found[1], rate)

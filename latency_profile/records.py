@@ -5,6 +5,8 @@ The file is a NumPy .npz without pickles; what the results need beside the rows 
 that everything right of the records can be made again from this one file.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +150,10 @@ def load(path: Path) -> Records:
     try:
         with np.load(path, allow_pickle=False) as file:
             context = msgspec.json.decode(file["context"].tobytes(), type=PointContext)
+            missing = [name for name in REQUEST_COLUMNS if name not in file]
+            if missing:
+                raise ValueError(f"it was written by another version, without {', '.join(missing)}")
             columns = {name: file[name] for name in REQUEST_COLUMNS}
             return Records(context, columns, file["event_start"], file["event_ns"], file["event_tokens"])
-    except (KeyError, OSError, msgspec.DecodeError, ValueError) as error:
-        raise ValueError(f"{path} is no records file: {error}") from error
+    except (KeyError, OSError, EOFError, msgspec.DecodeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no records file of this version: {error}") from error

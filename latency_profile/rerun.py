@@ -9,15 +9,16 @@ import msgspec
 from latency_profile.errors import Exit, UsageError
 from latency_profile.fingerprint import Fingerprint, differences
 from latency_profile.settings import Settings, load
-from latency_profile.settings.definition import BY_NAME
-from latency_profile.settings.flags import Given
+from latency_profile.settings.definition import BY_NAME, ROWS
+from latency_profile.settings.flags import Given, from_flags
 from latency_profile.settings.rows import Source
-from latency_profile.settings.shown import HIDDEN
+from latency_profile.settings.shown import HIDDEN, plain
 
 _T = TypeVar("_T")
 
 # The nonce is drawn anew: with the old one a server that is still up would have every prompt in its prefix cache. What
 # the configuration file said is among the other settings.
+_EXCLUSIVE = (frozenset({"request_rate", "request_rates", "concurrencies"}),)
 _NOT_AGAIN = frozenset({"nonce", "config", "dry_run"})
 
 
@@ -40,9 +41,9 @@ class _Marked(msgspec.Struct, kw_only=True):
 
 
 def rerun(path: Path, flags: Sequence[str], environ: Mapping[str, str]) -> Exit:
-    """Runs the whole profile again that the point at `path` is of. `flags` go before what is recorded; the environment
-    gives what never is recorded: secrets. Raises UsageError where the file, the data set or the tokenizer is not what
-    it was."""
+    """Runs the whole profile again that the point at `path` is of. `flags` go before what is recorded, but for data set
+    and tokenizer; the environment gives what never is recorded: secrets. Raises UsageError where the file, the data set
+    or the tokenizer is not what it was."""
     point = _read(path, _Point).provenance
     settings, missing = recorded_settings(path, point.settings, point.given, flags, environ)
     if missing:
@@ -61,7 +62,12 @@ def recorded_settings(
 ) -> tuple[Settings, list[str]]:
     """The settings of a run again, and the names of those whose values were not recorded and are not given now."""
     source = Source("file", str(path))
-    known = [name for name in names if name in BY_NAME and name not in _NOT_AGAIN]
+    source_now = from_flags(flags)
+    beside = {name for group in _EXCLUSIVE if group & source_now.keys() for name in group}
+    # What was a default then counts as given where the default is another one now.
+    changed = (row.name for row in ROWS if row.name in recorded and recorded[row.name] != plain(row, row.default))
+    known = [name for name in {**dict.fromkeys(names), **dict.fromkeys(changed)} if name in BY_NAME]
+    known = [name for name in known if name not in _NOT_AGAIN | beside]
     hidden = [name for name in known if _hides(recorded[name])]
     again: Given = {name: (recorded[name], source) for name in known if name not in hidden}
     secrets = {BY_NAME[name].variable for name in BY_NAME if BY_NAME[name].secret or name in hidden}

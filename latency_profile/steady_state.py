@@ -160,16 +160,17 @@ def find_warmup(values: Values, unfinished: Unfinished | None = None) -> Cut:
 def drift(values: Values, times: Values, unfinished: Unfinished | None = None) -> Drift | None:
     """The trend of values in ns over times in ns, both in order of arrival, shape (values,).
 
-    None for fewer than FEWEST_FOR_DRIFT, for values that all came at once, and where the median is 0. See `filled` for
+    None for fewer than FEWEST_FOR_DRIFT, where two successive of DRIFT_PARTS equal parts of them came at once, and
+    where the median is 0. See `filled` for
     what `unfinished` does.
     """
-    if len(values) < FEWEST_FOR_DRIFT or times[0] == times[-1]:
+    if len(values) < FEWEST_FOR_DRIFT:
         return None
     looked_at = _thinned(len(values))
     known = _filled_at(values, unfinished, looked_at)
     when = np.asarray(times[looked_at] - times[0], dtype=np.float64)
     median = float(np.median(known))
-    if median <= 0:
+    if median <= 0 or (np.diff(_means(when, DRIFT_PARTS)) <= 0).any():
         return None
     scores = _ranks(known)
     p_value = _trend_of_all(scores, when)

@@ -8,8 +8,8 @@ import pytest
 
 from latency_profile import measures
 from latency_profile.goodput import goodput, judged
-from latency_profile.rates import STEPS, bounded_rates, rates_in_window, steps
-from latency_profile.records import Records, Status
+from latency_profile.rates import STEPS, bounded_rates, bounds, rates_in_window, steps
+from latency_profile.records import NONE, Records, Status
 from latency_profile.report.rows import table_row
 from latency_profile.results import point_result
 from latency_profile.settings import load
@@ -65,6 +65,14 @@ def test_failed_requests_keep_nothing():
 def test_an_answer_of_one_token_has_no_gap_to_be_slow():
     records = make_records([0.0], None, [[5.0]], duration_s=6.0, settings=settings(tpot=1))
     assert of(records).share == 1
+
+
+def test_an_answer_without_a_count_has_that_of_its_events():
+    """Five tokens 0.1 s apart; reported is nothing, or one."""
+    times = [[0.1 * i for i in range(1, 6)]] * 2
+    records = make_records([0.0, 0.0], None, times, duration_s=6.0, columns={"output_tokens": np.array([NONE, 1])})
+    assert judged(records, {"tpot": 101})[0].tolist() == [True, True]
+    assert judged(records, {"tpot": 99})[1].tolist() == [True, True]
 
 
 def test_unfinished_requests_are_broken_once_they_waited_too_long():
@@ -127,6 +135,15 @@ def test_evenly_spaced_completions_are_known_better():
     records = make_records(due, None, None, ends, duration_s=100.0, request_rate=20.0)
     rates, known = bounded_rates(records, measures.all_rows(records), measures.window(records))
     assert known.requests[1] - known.requests[0] < 0.2 * rates.requests * 2 * 1.96 / math.sqrt(2000)
+
+
+@pytest.mark.parametrize("length", [7, 11, 13, 49, 333_333_333, 999_999_937])
+def test_rounding_leaves_a_rate_inside_its_interval(length):
+    """As many in each step: nothing varies, and the interval is the rate."""
+    span = measures.Window(0, length, np.zeros(0, dtype=np.bool_))
+    for count in range(1, 50):
+        low, high = bounds(span, np.full(STEPS, float(count)))
+        assert low <= count * STEPS / span.length_s <= high
 
 
 def test_a_burst_has_rates_without_intervals():

@@ -46,6 +46,20 @@ def test_equal_values_have_an_interval_of_one_point():
     assert (found.mean_low_s, found.mean_s, found.mean_high_s) == (0.007, 0.007, 0.007)
 
 
+@pytest.mark.parametrize("ns", [123_456_789.4, 123_456_789.6])
+def test_rounding_leaves_the_mean_inside_its_interval(ns):
+    found = describe(Sample(np.full(50, ns)))
+    assert found.mean_low_s <= found.mean_s <= found.mean_high_s
+
+
+def test_two_requests_have_no_interval_of_the_mean():
+    two, three = describe(Sample(np.array([7, 9]) * MS)), describe(Sample(np.array([7, 9, 8]) * MS))
+    assert (two.mean_low_s, two.mean_high_s) == (None, None)
+    assert (three.mean_low_s, three.mean_high_s) == pytest.approx(
+        (0.008 - 0.001 * 4.3027 / math.sqrt(3), 0.008 + 0.001 * 4.3027 / math.sqrt(3)), rel=1e-3
+    )
+
+
 def test_one_request_has_no_interval():
     found = describe(Sample(np.array([7 * MS])))
     assert (found.mean_s, found.mean_low_s, found.mean_high_s) == (0.007, None, None)

@@ -86,6 +86,31 @@ def test_a_template_is_unavoidable_in_whole_blocks() -> None:
     assert judge(point(32 + 7, theirs=120)).verdict is Kind.CONTAMINATED
 
 
+def test_what_grows_with_a_prompt_is_no_template() -> None:
+    """The server counts 4 to 83 tokens more than we do: only what is added to all of them may be a template."""
+    records = point(40, theirs=104 + np.arange(N) % 80)
+    cache = point_result(records).cache
+    assert cache is not None
+    assert cache.unavoidable_hit_rate == pytest.approx(16 / 143.5)
+    assert judge(records).verdict is Kind.CONTAMINATED
+
+
+def test_each_model_has_a_template_of_its_own() -> None:
+    second = np.arange(N) % 2
+    cache = point_result(
+        point(0, theirs=np.where(second, 140, 108), models=["a", "b"], columns={"model": second})
+    ).cache
+    assert cache is not None
+    assert cache.unavoidable_hit_rate == pytest.approx((16 + 48) / (108 + 140))
+
+
+def test_without_a_succeeded_request_nothing_is_contaminated() -> None:
+    failed = point(columns={"status": np.full(N, Status.RESET)}, prefix_cache=counted(1000, 400))
+    verdict = judge(failed)
+    assert verdict.verdict is not Kind.VALID
+    assert not [reason for reason in verdict.reasons if "prefix cache" in reason]
+
+
 def test_servers_that_keep_single_tokens_find_the_beginning_of_unique_words() -> None:
     workload = {"workload": {"prefix_tokens": 5}}
     assert judge(point(10, provenance=workload)).verdict is Kind.VALID
@@ -131,6 +156,8 @@ def test_intended_hits_by_hand() -> None:
     assert late.tolist() == [0, 0, 64, 64, 64, 64], "groups 3 and 4 are new, 0 to 2 were there"
     urls = intended_hits(prompts, np.full(6, 100), shared=70, groups=1, urls=prompts % 3)
     assert urls.tolist() == [0, 0, 0, 64, 64, 64], "each server has a cache of its own"
+    turns = intended_hits(np.arange(3, 9), np.full(6, 100), shared=64, groups=3, urls=np.arange(6) % 2, touched=3)
+    assert turns.tolist() == [64, 64, 64, 0, 0, 0], "prompts 0 to 2 touched each group at one server only"
     assert intended_hits(prompts, lengths, shared=15, groups=1).tolist() == [0] * 6, "no whole block"
 
 

@@ -40,6 +40,11 @@ def test_what_is_asked_makes_the_fingerprint() -> None:
     assert differences(same, others[0]) == ['arrival: "poisson", "constant"']
     assert differences(same, others[3]) == ['dataset_sha256: null, "cc"']
     assert differences(same, same) == []
+    closed = make_context(settings={}, request_rate=None, concurrency=4)
+    burst = make_context(settings={"num_prompts": 10}, request_rate=None)
+    larger = make_context(settings={"num_prompts": 11}, request_rate=None)
+    rate = make_context(settings={"num_prompts": 11}, request_rate=5.0)
+    assert len({fingerprint(each).sha256 for each in (closed, burst, larger, rate)}) == 4
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +136,15 @@ def test_secrets_have_to_be_given_again() -> None:
 def test_what_is_recorded_is_checked_like_anything_else() -> None:
     with pytest.raises(UsageError, match=r"--seed \(file point\.json\): got -1"):
         recorded_settings(Path("point.json"), {**RECORDED, "seed": -1}, NAMES, [], {})
+
+
+def test_a_flag_takes_the_place_of_what_excludes_it() -> None:
+    recorded = {**RECORDED, "request_rate": 5.0, "header": []}
+    settings, _ = recorded_settings(Path("point.json"), recorded, [*NAMES, "request_rate"], ["--concurrencies=3"], {})
+    assert settings.concurrencies == (3,)
+    assert not settings.given("request_rate")
+
+
+def test_a_default_of_then_counts_where_it_is_another_now() -> None:
+    recorded = {**RECORDED, "num_prompts": 77, "header": []}
+    assert recorded_settings(Path("point.json"), recorded, NAMES, [], {})[0].num_prompts == 77

@@ -58,18 +58,23 @@ def test_a_turn_was_as_blind_as_its_longest_wait(tmp_path: Path, clocks: Clocks)
     spool = Spool(tmp_path / "spool")
     spool.clock()
     for turn in (((1, 1000, 1200), (2, 700, 1300), (3, 1290, 1400)), ((1, 2000, 2010), (2, 1995, 2020))):
-        spool.turn()
+        spool.turn(away_ns=0)
         for request, kernel, user in turn:
             write_read(spool, request, OFFSET + kernel, user, b"x")
-    spool.turn()
+    spool.turn(away_ns=0)
     write_read(spool, 9, OFFSET + 49_000, 49_900, b"x")
-    spool.clock()  # in mid-turn: what is read after it is judged by itself
+    spool.clock()  # in mid-turn: what is read after the rest of the turn
     write_read(spool, 9, OFFSET + 50_100, 50_200, b"x")
+    spool.turn(away_ns=200_000_000)  # away for long, and yet every stream has a fresh segment
+    write_read(spool, 8, OFFSET + 60_000, 60_010, b"x")
+    spool.turn(away_ns=10**12)
+    write_read(spool, 8, OFFSET + 70_000, 70_010, b"x")
     spool.close()
     assert [(entry.request, entry.blind_ns) for entry in replay(tmp_path / "spool")] == [
         *((1, 600), (2, 600), (3, 600)),
         *((1, 25), (2, 25)),
-        *((9, 900), (9, 100)),
+        *((9, 900), (9, 900)),
+        *((8, 200_000_000), (8, 655_350_000)),
     ]
 
 

@@ -159,6 +159,8 @@ def test_no_drift_of_few_values_or_values_that_came_at_once():
     assert drift(jittered(299), times(299)) is None
     assert drift(jittered(300), np.zeros(300, dtype=np.int64)) is None
     assert drift(np.zeros(300), times(300)) is None
+    two_moments = np.repeat([0, 5 * SECOND], [400, 10])
+    assert drift(jittered(410), two_moments) is None
     flat = drift(np.full(300, 50 * MS), times(300))
     assert (flat.shift_s, flat.p_value, flat.drifted) == (0, 1, False)
 

@@ -108,6 +108,13 @@ def test_an_event_taken_for_one_token_is_no_witness_against_usage_that_the_text_
     assert "more than the events carried" in said(answers(**told_once))[0], "where there is no text to ask"
 
 
+def test_texts_that_differ_by_this_and_by_that_bear_nothing_out():
+    """Usage says 101 with 100 events; the tokenizer, another than the model's, says anything from 95 to 107."""
+    scattered = TOKENS - 5 + np.arange(N) % 13
+    records = answers(output_tokens=TOKENS + 1, text_tokens=scattered, settings=FREE, event_source=EventSource.TEXT)
+    assert "more than the events carried in 100% of 600 answers" in said(records)[0]
+
+
 def test_a_server_that_gives_less_than_was_asked_for():
     short = {"output_tokens": TOKENS - 3, "event_source": EventSource.TEXT}
     assert said(answers(text_tokens=TOKENS - 3, **short)) == [
@@ -170,6 +177,14 @@ def test_a_wrong_usage_is_not_taken_for_several_tokens_an_event():
     records = answers(output_tokens=TOKENS + 10, text_tokens=TOKENS, event_source=EventSource.TEXT)
     assert said(records, Name.SEVERAL_TOKENS_AN_EVENT) == []
     assert "10 tokens more than the events carried" in said(records)[0]
+
+
+def test_a_coarser_tokenizer_does_not_hide_several_tokens_an_event():
+    """Usage says 130 over 100 events; by the tokenizer the texts have 76 to 92."""
+    coarse = 76 + np.arange(N) % 17
+    records = answers(output_tokens=130, text_tokens=coarse, settings=FREE, event_source=EventSource.TEXT)
+    assert token_counts.per_event(records, all_rows(records)).mean == 1.3
+    assert len(said(records, Name.SEVERAL_TOKENS_AN_EVENT)) == 1
 
 
 def test_failures_by_name_and_number():

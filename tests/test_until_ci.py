@@ -151,6 +151,31 @@ def test_the_results_say_by_when_it_would_have_been() -> None:
     assert "p99 E2E has no interval after 30 s; 2 % would take more than" in short_text(steady(300, None, 0.02), 30.0)
 
 
+def test_what_is_extrapolated_allows_for_the_warmup_that_was_found() -> None:
+    due = np.arange(1000) / 10
+    took = np.random.default_rng(3).uniform(1, 2, 1000) * np.where(due < 10, 5, 1)
+    stopping = Stopping(target=0.001, looks=1, stopped_after_s=None)
+    result = point_result(make_records(due, end_s=due + took, streaming=False, duration_s=100.0, until_ci=stopping))
+    start, end, found = result.window.start_s, result.window.end_s, result.until_ci
+    assert 9 < start < 15 and found is not None
+    share = needed_share(found.known)
+    assert share is not None
+    assert found.estimate_needed_s == pytest.approx((end - start) * share + start, abs=0.06)
+
+
+def test_unfinished_requests_are_no_answers_that_it_rests_on() -> None:
+    due = np.arange(1000) / 10
+    status = np.where(np.arange(1000) % 100 == 7, Status.CANCELLED, Status.OK)
+    stopping = Stopping(target=0.05, looks=1, stopped_after_s=None)
+    took = np.random.default_rng(3).uniform(1, 2, 1000)
+    records = make_records(
+        due, end_s=due + took, streaming=False, duration_s=100.0, until_ci=stopping, columns={"status": status}
+    )
+    found = point_result(records).until_ci
+    assert found is not None
+    assert found.requests == 990
+
+
 def test_without_the_setting_there_is_nothing_of_it() -> None:
     assert point_result(make_records([0, 1])).until_ci is None
 

@@ -154,6 +154,14 @@ def test_a_closed_loop_is_sampled_by_service_latency():
     assert [reason.split(" has")[0] for reason in found.reasons] == ["The p99 of service E2E"]
 
 
+def test_unfinished_requests_alone_may_leave_the_p99_without_an_end():
+    """Enough of them tell, but the slowest fiftieth is not over."""
+    status = np.where(np.arange(2000) % 50 == 7, Status.CANCELLED, Status.OK)
+    found = judge(uniform_records(2000, columns={"status": status}, streaming=False))
+    [reason] = [reason for reason in found.reasons if "p99" in reason]
+    assert reason.endswith("has no 95% interval: 2.0% of the requests are unfinished, so that it has no upper end.")
+
+
 def test_the_worst_verdict_comes_first_and_all_reasons_are_told():
     records = queue(rate=50, capacity=40, duration_s=4)
     records.columns["sent_ns"] = records.columns["sent_ns"] + 20_000_000
@@ -195,3 +203,25 @@ def test_exit_codes():
 def test_constants_are_what_their_comments_say():
     assert scipy.stats.t.ppf(0.995, saturation.GROWTH_STEPS - 1) == pytest.approx(saturation.GROWTH_T_LIMIT, abs=1e-3)
     assert 0.99**samples.SAMPLES_FOR_P99 <= 0.025 < 0.99 ** (samples.SAMPLES_FOR_P99 - 1)
+
+
+def test_a_closed_loop_that_finds_no_connection_has_failed():
+    """Those were never sent; they came all the same."""
+    n = 400
+    sent = np.arange(n) / 10
+    status = np.full(n, Status.OK)
+    status[100:] = Status.CONNECT_REFUSED
+    sent_ns = np.where(status == Status.OK, (sent * SECOND).astype(np.int64), -1)
+    records = make_records(
+        np.full(n, -1.0),
+        sent,
+        end_s=sent + 0.2,
+        columns={"status": status, "sent_ns": sent_ns},
+        request_rate=None,
+        concurrency=4,
+        duration_s=n / 10,
+        streaming=False,
+    )
+    found = judge(records)
+    assert found.verdict is Kind.FAILED
+    assert "requests failed (74.9%)" in found.reasons[0]  # the last two came after the window's end

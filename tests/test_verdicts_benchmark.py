@@ -54,11 +54,14 @@ def test_errors_by_hand() -> None:
         assert found.lateness_p99 == pytest.approx(2.5)
         assert found.ttft_p50 == pytest.approx(error)
         assert found.ttft_p99 == pytest.approx(error)
+        assert found.events_off == (error == 3.5)
 
 
 def test_what_is_right() -> None:
-    fine, slow, off = Truth(9.9, 0.9, -2.0), Truth(10.1, 0.0, 0.0), Truth(1.0, 0.0, 1.1)
+    fine, slow, off = Truth(9.9, 0.9, -0.9), Truth(10.1, 0.0, 0.0), Truth(1.0, 0.0, 1.1)
     assert [known.bent for known in (fine, slow, off)] == [False, True, True]
+    assert Truth(1.0, -1.1, 0.0).bent and Truth(1.0, 0.0, -1.1).bent, "too fast is as wrong as too slow"
+    assert Truth(1.0, 0.0, 0.0, events_off=0.011).bent and not Truth(1.0, 0.0, 0.0, events_off=0.009).bent
     assert right(fine, Kind.VALID)
     assert right(fine, Kind.SATURATED)
     assert not right(fine, Kind.CLIENT_LIMITED)

@@ -64,6 +64,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
             raise UsageError(str(error)) from None
         return _finish(*_of_records(point, own.seconds or RECORDS_S, search=_NO_SEARCH not in rest), own.json)
     settings = load([*rest, "--calibrate"], environ)
+    if settings.dry_run:
+        raise UsageError(f"{settings.spelled('dry_run')}: got true, takes no calibration, which always sends")
     return _finish(*_of_settings(settings, own.seconds or POINT_S), own.json)
 
 

@@ -8,7 +8,6 @@ import itertools
 import resource
 import secrets
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import numpy as np
 
 import backends
 from backends.base import Options
+from latency_profile import children
 from latency_profile.calibration.compare import compare
 from latency_profile.calibration.encoded import MODEL
 from latency_profile.calibration.load import LoadToRun, of_point, of_rate
@@ -97,6 +97,8 @@ def calibrate_points(
     for place, point in enumerate(points, 1):
         if interrupt:
             break
+        if not point.prompts:
+            continue  # so low a rate that nothing is due in its time
         progress.point_started(f"calibration, {point.label}", place, len(points))
         lengths = [
             (each.input_length, each.output_length) for each in workload.requests(point.first_prompt, point.prompts)
@@ -145,9 +147,16 @@ def highest_events(
 def known_server(folder: Path) -> Iterator[int]:
     """The server of known timing on a free port, answering as `schedule.npz` in the folder says; by the end of the
     block it has ended and written `truth.npz`. Raises ServerUnavailable."""
-    command = [sys.executable, "-m", "latency_profile.calibration.server"]
-    command += ["--schedule", str(folder / "schedule.npz"), "--log", str(folder / "truth.npz")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
+    files = ("--schedule", str(folder / "schedule.npz"), "--log", str(folder / "truth.npz"))
+    command = children.command("latency_profile.calibration.server", "--until-eof", *files)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # it ends with us, however we do
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=children.environment(),
+    ) as server:
         assert server.stdout
         try:
             line = server.stdout.readline()  # "listening on http://127.0.0.1:PORT"
@@ -170,6 +179,7 @@ def _bench(settings: Settings, port: int, load: LoadToRun, folder: Path) -> Benc
         settings,
         backend=name,
         retries=0,
+        until_ci=None,
         request_timeout=TIMEOUT_S,
         warmup_seconds=0.0,
         cooldown_seconds=0.0,

@@ -7,6 +7,7 @@ It never waits awake. Where it is late, its log says so: the truth about a token
 
 import argparse
 import gc
+import os
 import resource
 import select
 import signal
@@ -66,13 +67,17 @@ class _Answer:
 class Server:
     """Serves until `stop` is called. Raises OSError where it cannot listen."""
 
-    def __init__(self, port: int, timelines: Timelines, log: LogWriter) -> None:
+    def __init__(self, port: int, timelines: Timelines, log: LogWriter, until_eof: int | None = None) -> None:
+        """until_eof: a file descriptor at whose end it stops."""
         self._timelines = timelines
         self._log = log
         self._listener = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
         self._listener.setblocking(False)
         self._epoll = select.epoll()
         self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._until_eof = until_eof
+        if until_eof is not None:
+            self._epoll.register(until_eof, select.EPOLLIN)
         self._clients: dict[int, _Client] = {}
         self._encoders: dict[Form, Encoder] = {}
         self._answers: list[_Answer | None] = []  # on their way, each at a place of its own
@@ -113,7 +118,10 @@ class Server:
         self._offset_ns = realtime - monotonic
         for fd, mask in self._epoll.poll(timeout):
             if (client := self._clients.get(fd)) is None:
-                self._accept()
+                if fd == self._until_eof:
+                    self._stopping = not os.read(fd, 1 << 10)
+                else:
+                    self._accept()
             elif mask & select.EPOLLOUT:
                 self._flush(client)
             else:
@@ -254,6 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--jitter", type=float, default=0.2, help="share of each length, 0 to 1")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--schedule", type=Path, metavar="FILE", help="in place of these: when each event is due")
+    flags.add_argument("--until-eof", action="store_true", help="end with the standard input too")
     flags.add_argument("--log", type=Path, metavar="FILE", help="write the truth log here at the end")
     return flags
 
@@ -271,7 +280,7 @@ def main() -> int:
     except (OSError, KeyError, ValueError) as error:
         parser.error(f"--schedule: {error}")
     log = LogWriter()
-    server = Server(flags.port, timelines, log)
+    server = Server(flags.port, timelines, log, until_eof=0 if flags.until_eof else None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

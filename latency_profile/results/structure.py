@@ -137,7 +137,11 @@ class SummaryStats(_Whole, frozen=True, kw_only=True):
 
 
 class Drifts(_Whole, frozen=True, kw_only=True):
-    """Of response latencies, or in a closed loop service ones, over all models; null of fewer than 300 requests."""
+    """Of response latencies, or in a closed loop service ones, over all models.
+
+    Null where fewer than 300 requests of the window tell of it, where its p50 is 0, and where two successive eighths of
+    them arrived at one moment.
+    """
 
     ttft: Annotated[Drift | None, Meta(description="null unless streamed")]
     e2e: Drift | None
@@ -156,7 +160,7 @@ class WindowBounds(_Whole, frozen=True, kw_only=True):
         bool | None,
         Meta(
             description="false: a warm-up that takes more than half of the point, or a drift; null for a burst, and "
-            "where too few requests would tell"
+            "where no such warm-up was found and `drift` has nothing but nulls"
         ),
     ]
     drift: Annotated[Drifts | None, Meta(description="null for a burst")]

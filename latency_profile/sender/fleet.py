@@ -5,17 +5,15 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import msgspec
 
-import latency_profile
+from latency_profile import children
 from latency_profile.errors import ProfileError, ServerUnavailable
 from latency_profile.sender.clock import now_ns
 from latency_profile.sender.job import (
@@ -64,14 +62,12 @@ class Ran(msgspec.Struct):
 
 class _Process:
     def __init__(self, number: int) -> None:
-        root = str(Path(latency_profile.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self.number = number
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "latency_profile.sender"],
+            children.command("latency_profile.sender"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=children.environment(),
         )
         assert self._process.stdin and self._process.stdout
         self._in, self.out = self._process.stdin, self._process.stdout

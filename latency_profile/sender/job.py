@@ -96,6 +96,9 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     errors: dict[int, str]  # by target: why not one could be opened
 
 
+BEAT_NS = 200_000_000  # so often
+
+
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """A look at a running point; counts since its start, lateness of the requests sent since the last beat."""
 

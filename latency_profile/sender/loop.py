@@ -12,7 +12,7 @@ from pathlib import Path
 from latency_profile.outcome import Flag
 from latency_profile.sender.clock import LEAD_NS, Timer, now_ns, wait_until
 from latency_profile.sender.connection import IDLE, IN, OUT, Connection, Lost
-from latency_profile.sender.job import Beat, Finished, Point, Ready
+from latency_profile.sender.job import BEAT_NS, Beat, Finished, Point, Ready
 from latency_profile.sender.pool import OUT_OF_SOCKETS, ByFd, Pool
 from latency_profile.sender.protocol import connector
 from latency_profile.sender.retries import Retries
@@ -21,7 +21,7 @@ from latency_profile.sender.spool import End, Kind, Spool
 from latency_profile.sender.turns import Turns
 
 TICK_NS = 100_000_000
-BEAT_TICKS = 2
+BEAT_TICKS = BEAT_NS // TICK_NS
 TIMEOUT_LOOKS = 10  # a timeout is noticed within a tenth of itself, and within a second
 SPARE_SAFETY = 2  # connections kept ready: what can fall due while one more is being opened, times this
 _NEVER = 1 << 62
@@ -60,6 +60,7 @@ class Loop:
         self._sent = self._completed = self._failed = self._reads = self._reused = 0
         self._most_waiting = 0
         self._turns = Turns()
+        self._looked = now_ns()  # when it was last seen who has something to read
         self._lateness: list[int] = []
         self._ticks = 0
         self._timeout_every = max(1, min(1_000_000_000, point.timeout_ns // TIMEOUT_LOOKS) // TICK_NS)
@@ -98,6 +99,7 @@ class Loop:
         """Sends the shard, the first request at `start_ns` + its offset, and waits for all answers."""
         cpu = time.process_time_ns()
         self._start = start_ns
+        self._turns = Turns()
         self._running = True
         self._spool.clock()
         for pool in self._pools.values():
@@ -159,9 +161,10 @@ class Loop:
         return not self._open_loop and limit is not None and now_ns() >= self._start + limit
 
     def _turn(self) -> None:
+        away = now_ns() - self._looked
         events = self._epoll.poll()
-        began = now = now_ns()
-        self._spool.turn()
+        began = now = self._looked = now_ns()
+        self._spool.turn(away)
         for fd, mask in events:
             if (found := self._connections.get(fd)) is not None:
                 pool, connection = found

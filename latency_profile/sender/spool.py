@@ -17,11 +17,16 @@ HEADER = struct.Struct("<BBHIqqI")  # kind, info, errno, request, a, b, length
 LARGEST_READ = 1 << 16
 _ROOM = 1 << 20
 _FLUSH_AT = 1 << 17
+AWAY_UNIT_NS = 10_000
+_MOST_AWAY = 0xFFFF
 CLOCK_STEP_NS = 1_000_000  # the realtime clock was set, not slewed, when the pair moved by more between two looks
 
 
 class Kind(enum.IntEnum):
-    READ = 1  # a: kernel receive time (realtime; 0: none), b: time just after the read; info: 1 if the first of a turn
+    READ = (
+        1  # a: kernel receive time (realtime; 0: none), b: time just after the read; of a turn's first: info 1, errno
+    )
+    # for how long before it the loop had not looked who has something to read, in AWAY_UNIT_NS
     SENT = 2  # a: just before the first send(), b: just after it; info: outcome.Flag bits
     END = 3  # a: when; info: End
     CLOCK = 4  # a: realtime, b: monotonic, of one moment
@@ -68,7 +73,7 @@ class Spool:
         self._buffer = bytearray(_ROOM)
         self._view = memoryview(self._buffer)
         self._at = 0
-        self._first = 1
+        self._first = self._away = 0
         self.slowest_flush_ns = 0
 
     def room(self) -> memoryview:
@@ -76,15 +81,16 @@ class Spool:
         start = self._at + _HEADER_SIZE
         return self._view[start : start + LARGEST_READ]
 
-    def turn(self) -> None:
-        """The loop has looked which connections have something to read."""
+    def turn(self, away_ns: int) -> None:
+        """The loop has looked which connections have something to read, for the first time in `away_ns`."""
         self._first = 1
+        self._away = min(away_ns // AWAY_UNIT_NS, _MOST_AWAY)
 
     def read(self, request: int, kernel_ns: int, user_ns: int, length: int) -> None:
         """The `length` bytes that now lie in `room()` belong to this request."""
         at = self._at
-        _pack(self._buffer, at, _READ, self._first, 0, request, kernel_ns, user_ns, length)
-        self._first = 0
+        _pack(self._buffer, at, _READ, self._first, self._away, request, kernel_ns, user_ns, length)
+        self._first = self._away = 0
         self._at = at + _HEADER_SIZE + length
         if self._at > _FLUSH_AT:
             self.flush()
@@ -132,6 +138,7 @@ def replay(path: Path) -> Iterator[Entry]:
     in between, those reads keep the time after the read. A file that was cut off in mid-entry gives what is whole.
     """
     held: list[_Held] = []
+    blind = 0  # of the turn that is being read
     offset: int | None = None
     with path.open("rb", buffering=1 << 20) as file:
         read, size, unpack = file.read, HEADER.size, HEADER.unpack
@@ -143,17 +150,19 @@ def replay(path: Path) -> Iterator[Entry]:
             if kind == Kind.CLOCK:
                 new_offset = a - b
                 stepped = offset is not None and abs(new_offset - offset) > CLOCK_STEP_NS
-                yield from _converted(held, None if stepped else offset)
+                entries, blind = _converted(held, None if stepped else offset, blind)
+                yield from entries
                 held.clear()
                 offset = new_offset
             else:
                 held.append((kind, request, info, errno, a, b, data))
-        yield from _converted(held, offset)
+        yield from _converted(held, offset, blind)[0]
 
 
-def _converted(held: list[_Held], offset: int | None) -> list[Entry]:
+def _converted(held: list[_Held], offset: int | None, blind: int) -> tuple[list[Entry], int]:
+    """The entries, and how blind the last turn was. `blind`: the same of a turn that had begun before."""
     entries = []
-    turns = iter(_blindness(held, offset))
+    turns = iter(_blindness(held, offset, blind))
     blind = next(turns)
     for kind, request, info, errno, a, b, data in held:
         if kind != Kind.READ:
@@ -163,23 +172,24 @@ def _converted(held: list[_Held], offset: int | None) -> list[Entry]:
             blind = next(turns)
         if a and offset is not None:
             kernel = min(a - offset, b)  # the pair is known to a microsecond or so
-            entries.append(Entry(kind, request, 0, errno, kernel, b - kernel, data, blind))
+            entries.append(Entry(kind, request, 0, 0, kernel, b - kernel, data, blind))
         else:
-            entries.append(Entry(kind, request, 0, errno, b, -1, data))
-    return entries
+            entries.append(Entry(kind, request, 0, 0, b, -1, data))
+    return entries, blind
 
 
-def _blindness(held: list[_Held], offset: int | None) -> list[int]:
-    """For how long the loop had not looked when each turn began, ns; the first for what is left of one before.
+def _blindness(held: list[_Held], offset: int | None, before: int) -> list[int]:
+    """How much earlier than its stamp a part of a read may have come, turn by turn, ns; first of what is left of one.
 
-    A read has the stamp of its last segment. Another segment of it may have come earlier, but not before the loop last
-    looked. How long that was ago shows in all reads of the turn together: by the one that had waited longest.
+    A read has the stamp of its last segment. Another segment of it may have come earlier, but not while the loop was
+    looking: it was away for as long as the turn's first read says, and then had to wait for a CPU, which shows in the
+    read that had waited longest.
     """
-    longest = [0]
-    for kind, _, info, _, a, b, _ in held:
+    longest = [before]
+    for kind, _, info, errno, a, b, _ in held:
         if kind == Kind.READ:
             if info:
-                longest.append(0)
+                longest.append(errno * AWAY_UNIT_NS)
             if a and offset is not None:
                 longest[-1] = max(longest[-1], b - a + offset)
     return longest

@@ -10,7 +10,7 @@ import time
 
 from latency_profile.sender.clock import now_ns
 
-REST_NS = int(__import__("os").environ.get("CREST", "250000"))
+REST_NS = 250_000
 RESTFUL_READS_PER_S = 8_000  # at 20 µs for each that is woken for, a sixth of a core
 WAKING_NS = 150_000  # a sleep may last so much longer than it should
 STALL_NS = 5_000_000  # a turn so long could be felt in an answer's gaps

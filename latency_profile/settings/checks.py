@@ -44,6 +44,7 @@ def _check_load(settings: Settings) -> None:
         _needs(settings, name, paced, "a finite --request-rate or --request-rates")
     for name in ("benchmark_time_seconds", "warmup_seconds", "cooldown_seconds"):
         _needs(settings, name, paced or bool(settings.concurrencies), "a finite request rate or --concurrencies")
+    _needs(settings, "calibration_search", settings.calibrate, "--calibrate")
     _needs(settings, "calibration_cadence", settings.calibrate, "--calibrate")
     cadence = settings.calibration_cadence
     if len(cadence) != 3 or not cadence[1] > 0 or not cadence[2] < 1:

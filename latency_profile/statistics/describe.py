@@ -69,7 +69,7 @@ def _mean(sample: Sample, mean: float, sd: float) -> MeanKnown:
     requests = len(residuals)
     if sample.per_request is not None and requests:
         per_step = size / requests
-    if requests < 2 or not size:
+    if requests < 3 or not size:  # two leave Student's t one degree of freedom: it tells nothing
         return MeanKnown(None, None, float(min(size, 1)), 1.0)
     memory = autoregressive_time(residuals)
     time = autocorrelation_time(residuals)
@@ -78,8 +78,8 @@ def _mean(sample: Sample, mean: float, sd: float) -> MeanKnown:
     effective = min(max(sd * sd / variance, 1.0), float(size)) if variance > 0 else float(requests)
     floor = 0.0 if sample.values.min() >= 0 else -np.inf  # a mean of times that are not negative is not
     return MeanKnown(
-        low_s=round(max(floor, mean + low) / NS_PER_S, NS_DIGITS),
-        high_s=round((mean + high) / NS_PER_S, NS_DIGITS),
+        low_s=min(round(max(floor, mean + low) / NS_PER_S, NS_DIGITS), mean / NS_PER_S),
+        high_s=max(round((mean + high) / NS_PER_S, NS_DIGITS), mean / NS_PER_S),
         effective_n=effective,
         memory=max(1.0, memory),
     )

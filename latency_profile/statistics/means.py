@@ -53,7 +53,7 @@ def student(degrees: float, confidence: float = CONFIDENCE) -> float:
 def mean_interval(residuals: NDArray[np.float64], time: float) -> tuple[float, float]:
     """The interval of the true mean of a series, as offsets from the sample's mean.
 
-    residuals: the values minus their mean, two or more, in order; time: their autocorrelation time (`memory`).
+    residuals: the values minus their mean, three or more, in order; time: their autocorrelation time (`memory`).
     """
     n = len(residuals)
     squares = float(np.square(residuals).sum())
@@ -61,7 +61,7 @@ def mean_interval(residuals: NDArray[np.float64], time: float) -> tuple[float, f
         return 0.0, 0.0
     error = math.sqrt(squares / (n - 1) / n * time)
     degrees = n - 1 if time <= 1 else max(2.0, min(n - 1, n / time / VALUES_A_DEGREE))
-    t = student(max(2.0, degrees))
+    t = student(degrees)
     bend = _skewness(residuals, time)
     return -error * _bent(t, bend), -error * _bent(-t, bend)
 

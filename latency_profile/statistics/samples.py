@@ -55,7 +55,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mean_low_s: Annotated[
         float | None,
         Meta(
-            description="lower end of the mean's 95 % interval; null below two requests. Of all requests: unfinished "
+            description="lower end of the mean's 95 % interval; null below three requests. Of all requests: unfinished "
             "ones count with what they had waited, so that it may lie above mean_s, which leaves them out"
         ),
     ]

@@ -9,7 +9,7 @@ from msgspec import Meta
 from latency_profile import measures
 from latency_profile.measures import Rows, Window
 from latency_profile.records import PointContext, Records
-from latency_profile.statistics import Distribution, Sample, describe
+from latency_profile.statistics import NS_PER_S, Distribution, Sample, describe
 from latency_profile.until_ci.precision import Precision, describe_anytime, needed_share, precision, reached
 
 
@@ -23,7 +23,7 @@ class UntilCi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     target: Annotated[float, Meta(gt=0, lt=1, description="asked for, as a share of each percentile")]
     reached: Annotated[bool, Meta(description="whether all of `known` is within the target")]
     looks: Annotated[int, Meta(ge=0, description="while the point ran")]
-    requests: Annotated[int, Meta(ge=0, description="answers that `known` rests on")]
+    requests: Annotated[int, Meta(ge=0, description="finished answers that `known` rests on")]
     stopped_after_s: Annotated[
         float | None, Meta(description="when sending ended early, s since the point's start; null: it did not")
     ]
@@ -58,16 +58,16 @@ def until_ci(records: Records, rows: Rows, span: Window) -> UntilCi | None:
     origin = "sent_ns" if context.concurrency is not None else "due_ns"
     measured = rows & span.rows
     samples = {"ttft": measures.time_to_first_token(records, measured, origin)} if context.streaming else {}
-    samples["e2e"] = measures.end_to_end(records, measured, origin)
+    whole = samples["e2e"] = measures.end_to_end(records, measured, origin)
     known = precision(samples, asked.target)
     done = reached(known, asked.target)
     share = needed_share(known)
-    outside_s = context.warmup_s + context.cooldown_s
+    outside_s = span.start_ns / NS_PER_S + context.cooldown_s
     return UntilCi(
         target=asked.target,
         reached=done,
         looks=asked.looks,
-        requests=len(samples["e2e"].values),
+        requests=len(whole.values) - (0 if whole.unfinished is None else int(whole.unfinished.sum())),
         stopped_after_s=asked.stopped_after_s,
         estimate_needed_s=None if done or share is None else round(span.length_s * share + outside_s, 1),
         known=known,

@@ -4,16 +4,14 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-import latency_profile
+from latency_profile import children
 from latency_profile.plan import NS
 from latency_profile.records import Stopping
 from latency_profile.sender.fleet import Live, Ran
@@ -41,17 +39,15 @@ class Watch:
 
     def __init__(self, target: float, order: Callable[[int], Order]) -> None:
         """target: how well all is to be known. order: from the point's start, in monotonic ns, to what to follow."""
-        root = str(Path(latency_profile.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         self._target, self._order = target, order
         self._told = False
         self._last = Look()
         self._pending = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "latency_profile.until_ci"],
+            children.command("latency_profile.until_ci"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": path},
+            env=children.environment(),
         )
         assert self._process.stdin and self._process.stdout
         self._in, self._out = self._process.stdin, self._process.stdout

@@ -1,5 +1,6 @@
 """CONTAMINATED: the server had less to do than it was meant to have."""
 
+from latency_profile import measures
 from latency_profile.prefix_cache import PrefixCache, prefix_cache, shared_prefix
 from latency_profile.verdict.evidence import Evidence
 from latency_profile.verdict.kinds import Name, Remark
@@ -13,12 +14,13 @@ def contaminated(known: Evidence) -> list[str]:
     """Whether more prompt tokens came out of the prefix cache than is meant and unavoidable.
 
     Several answers for a prompt (beams, best of n) share it inside the server: that is its own affair, and not judged.
+    Nor are counters where no request succeeded: nothing then says what cannot be avoided.
     """
     settings = known.records.context.settings
     if settings.get("use_beam_search") or settings.get("best_of", 1) > 1:
         return []
     cache = prefix_cache(known.records, known.rows)
-    if cache is None or cache.hit_rate is None:
+    if cache is None or cache.hit_rate is None or not measures.succeeded(known.records, known.rows).any():
         return []
     over = cache.hit_rate - cache.intended_hit_rate - cache.unavoidable_hit_rate
     if over <= HIT_RATE_LIMIT:

@@ -26,6 +26,12 @@ def too_few(known: Evidence) -> list[str]:
     if not open_ones:
         return []
     worst = min(open_ones.values(), key=lambda known: known.p99.effective_n)
+    if worst.unfinished and worst.p99.effective_n >= fewest:
+        share = worst.unfinished / (worst.n + worst.unfinished)
+        return [
+            f"The p99 of {word} {' and '.join(open_ones)} has no {CONFIDENCE:.0%} interval: {share:.1%} of the "
+            f"requests are unfinished, so that it has no upper end."
+        ]
     lost = f" and {worst.unfinished} unfinished" if worst.unfinished else ""
     return [
         f"The p99 of {word} {' and '.join(open_ones)} has no {CONFIDENCE:.0%} interval: {worst.n} requests{lost} tell "

@@ -7,15 +7,13 @@ import numpy as np
 
 from latency_profile import measures, token_counts
 from latency_profile.records import NONE, EventSource, TokenSource
-from latency_profile.token_counts import Differences
+from latency_profile.token_counts import SAME_SHARE_LIMIT, Differences
 from latency_profile.verdict.evidence import Evidence
 from latency_profile.verdict.kinds import Name, Remark
 
 # What touches fewer than one answer in a hundred moves no percentile up to the p99 further than to its neighbour.
 DIFFERING_SHARE_LIMIT = 0.01
-# Tokenizing again is off by chance in some answers, by this and by that. A count that is wrong by construction is off
-# by the same number in most of them. In ten answers chance does not do that; in one it may.
-SAME_SHARE_LIMIT = 0.5
+# In ten answers chance does not make most texts differ by the same number; in one it may.
 FEWEST_TEXTS = 10
 # Below, fewer than one gap in twenty spans more than a token: the middle of the ITL is that of single tokens.
 TOKENS_PER_EVENT_LIMIT = 1.05
@@ -51,8 +49,7 @@ def tokens_disagree(known: Evidence) -> Iterator[Remark]:
     records, rows = known.records, known.rows
     outputs = records["output_tokens"][measures.succeeded(records, rows) & (records["output_tokens"] != NONE)]
     if outputs.sum() > 0:
-        text = _in_text(known)
-        confirmed = text is None and len(token_counts.reported_and_text(records, rows)) >= FEWEST_TEXTS
+        text, confirmed = _in_text(known), _text_confirms(known)
         found = [finding for finding in (_in_events(known, confirmed), _in_wanted(known), text) if finding is not None]
         if confirmed and found and found[-1].other == _WANTED:
             yield Remark(name=Name.TOKENS_DISAGREE, text=_other_load(found.pop()))
@@ -91,6 +88,12 @@ def _in_text(known: Evidence) -> _Finding | None:
     if found is None or len(differences) < FEWEST_TEXTS:
         return None
     return found if int((differences == found.by).sum()) > SAME_SHARE_LIMIT * len(differences) else None
+
+
+def _text_confirms(known: Evidence) -> bool:
+    """Whether most of the texts have just as many tokens as reported. Scattered differences say neither yes nor no."""
+    differences = token_counts.reported_and_text(known.records, known.rows)
+    return len(differences) >= FEWEST_TEXTS and float((differences == 0).mean()) > SAME_SHARE_LIMIT
 
 
 def _finding(other: str, differences: Differences) -> _Finding | None:
