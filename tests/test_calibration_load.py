@@ -256,6 +256,13 @@ def test_errors_beyond_the_limits_are_reasons(found: Calibration, words: str) ->
     assert calibration_reasons(evidence(records)) == [reason]
 
 
+def test_a_late_server_says_nothing_against_the_client() -> None:
+    late = Truth(uncertainty_p99_s=None, server_late_p99_s=0.02, events_per_s=1000.0)
+    found = msgspec.structs.replace(with_error("ttft", p99_s=0.004), truth=late)
+    assert "was late itself: p99 20.0 ms" in beyond_limits(found)[0]
+    assert calibration_reasons(evidence(make_records([0.0], calibration=found))) == []
+
+
 def test_just_within_the_limits() -> None:
     assert beyond_limits(calibration(lateness_p99_s=0.0099)) == []
     assert beyond_limits(with_error("ttft", p99_s=0.00099)) == []

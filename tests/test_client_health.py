@@ -260,6 +260,20 @@ def test_causes_without_an_error_are_no_reason():
     assert worth_a_note(health(late(1)), 0.0042) == ["sent late by 4.2 ms at p99"]
 
 
+def test_a_point_of_a_moment_does_not_tell_of_cpu():
+    records = make_records(
+        np.zeros(100),
+        np.arange(100) / 1000,
+        end_s=np.arange(100) / 1000 + 0.01,
+        request_rate=None,
+        duration_s=None,
+        streaming=False,
+        client={"processor": IDLE, "sender_core_shares": [1.0]},
+    )
+    assert records.context.measured_ns < 500 * MS
+    assert reasons(records) == []
+
+
 @pytest.mark.parametrize(("share", "kind"), [(0.89, False), (0.91, True)])
 def test_a_burst_without_cpu_left_measures_the_client(share: float, kind: bool):
     burst = make_records(

@@ -22,7 +22,7 @@ from latency_profile.records import Records
 from latency_profile.report.progress import make_progress
 from latency_profile.sender.fleet import Fleet
 from latency_profile.settings import Settings, load
-from latency_profile.verdict.calibrated import beyond_limits
+from latency_profile.verdict.calibrated import beyond_limits, server_was_late
 from latency_profile.workload import prepare
 
 RECORDS_S = 60.0
@@ -150,4 +150,5 @@ def _finish(found: dict[str, Calibration], interrupt: Interrupt, json: Path | No
         )
     if interrupt:
         return interrupt.exit_code
-    return Exit.UNUSABLE if any(map(beyond_limits, found.values())) else Exit.DONE
+    bent = (beyond_limits(each) and not server_was_late(each) for each in found.values())
+    return Exit.UNUSABLE if any(bent) else Exit.DONE

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from latency_profile.calibration.structure import Calibration, HighestRate, Step
-from latency_profile.verdict.calibrated import MS_PER_S, SERVER_LATE_P99_LIMIT_MS, beyond_limits
+from latency_profile.verdict.calibrated import beyond_limits, server_was_late
 
 MOST_STEPS = 8
 FACTOR = 2.0  # from one step to the next; one more between the last good one and the first bad one halves it (√2)
@@ -17,12 +17,11 @@ def step_of(wanted_events_per_s: float, found: Calibration) -> Step:
     """What a calibration at that event rate says. Where both fell short it is the server: what the client would have
     done with more of the CPU is not known. A server that is late and a client that is not are no failure."""
     truth = found.truth
-    late = truth.server_late_p99_s * MS_PER_S > SERVER_LATE_P99_LIMIT_MS
     limit: Literal["client", "server"] | None = None
     if truth.events_per_s < REACHED_SHARE * wanted_events_per_s:
         limit = "server"
     elif beyond_limits(found):
-        limit = "server" if late else "client"
+        limit = "server" if server_was_late(found) else "client"
     return Step(
         wanted_events_per_s=wanted_events_per_s,
         events_per_s=truth.events_per_s,

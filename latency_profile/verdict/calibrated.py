@@ -15,12 +15,17 @@ SERVER_LATE_P99_LIMIT_MS = 5.0
 def calibration_reasons(known: Evidence) -> list[str]:
     """Why the point's own calibration speaks against its numbers; nothing where there was none."""
     calibration = known.records.context.calibration
-    return [] if calibration is None else beyond_limits(calibration)
+    return [] if calibration is None or server_was_late(calibration) else beyond_limits(calibration)
+
+
+def server_was_late(calibration: Calibration) -> bool:
+    """Whether the server of known timing fell short itself. It needed the CPU that the client lacked, which beside
+    another server the client has for itself: then a calibration says nothing against the client."""
+    return calibration.truth.server_late_p99_s * MS_PER_S > SERVER_LATE_P99_LIMIT_MS
 
 
 def beyond_limits(calibration: Calibration) -> list[str]:
-    """Where a calibration's errors are beyond the limits: one sentence for all of them, or none. None either where the
-    server of known timing was late itself."""
+    """Where a calibration's errors are beyond the limits: one sentence for all of them, or none."""
     found = []
     late = calibration.lateness_p99_s
     if late is not None and not calibration.burst and late * MS_PER_S > LATENESS_P99_LIMIT_MS:
@@ -43,7 +48,8 @@ def beyond_limits(calibration: Calibration) -> list[str]:
     sent = calibration.requests + calibration.failed
     if calibration.failed > FAILED_SHARE_LIMIT * sent:
         found.append(f"{calibration.failed} of {sent} requests failed (limit {FAILED_SHARE_LIMIT:.0%})")
-    server = calibration.truth.server_late_p99_s * MS_PER_S
-    if server > SERVER_LATE_P99_LIMIT_MS:
-        return []  # it needed the CPU that the client lacked; beside another server the client has it for itself
-    return [f"Against a server of known timing the client fell short: {'; '.join(found)}."] if found else []
+    beside = ""
+    if server_was_late(calibration):
+        late_ms = calibration.truth.server_late_p99_s * MS_PER_S
+        beside = f". That server, on the same CPU, was late itself: p99 {late_ms:.1f} ms"
+    return [f"Against a server of known timing the client fell short: {'; '.join(found)}{beside}."] if found else []

@@ -32,7 +32,7 @@ import numpy as np
 
 from latency_profile import measures
 from latency_profile.client_health import ClientHealth, Processor, client_health
-from latency_profile.statistics import NS_PER_MS, quantile
+from latency_profile.statistics import NS_PER_MS, NS_PER_S, quantile
 from latency_profile.verdict.evidence import Evidence
 
 # People notice a delay from about 100 ms on (Miller, Response time in man-computer conversational transactions, 1968).
@@ -53,6 +53,9 @@ TTFT_ERROR_LIMIT_MS = 1.0
 # From here on work waits for the loop on average as long as nine pieces of it take (M/M/1: rho / (1 - rho)): throughput
 # then is what this client can do.
 CORE_SHARE_LIMIT = 0.9
+
+# The first moments of a process are busy ones: of a shorter point the share says how it began.
+SHORTEST_FOR_CPU_S = 0.5
 
 # Of a cause: what touches fewer than one request in a hundred does not move a p99.
 CAUSE_SHARE = 0.01
@@ -139,6 +142,8 @@ def _no_cpu_left(known: Evidence, health: ClientHealth) -> list[str]:
     """Of bursts and closed loops, whose throughput is the client's where it has no CPU left."""
     context, cpu = known.records.context, health.processor
     if cpu is None or not (measures.is_burst(context) or context.concurrency is not None):
+        return []
+    if context.measured_ns < SHORTEST_FOR_CPU_S * NS_PER_S:
         return []
     busiest = max(cpu.sender_core_shares, default=0.0)
     if busiest > CORE_SHARE_LIMIT:
