@@ -23,6 +23,7 @@ from latency_profile.records import Records
 
 _PACKAGES = ("backends", "latency_profile", "benchmark_serving.py")
 _FINE = "VALID"
+_OWN = ENVIRONMENTS / "peers" / "latency-profile"  # what a run needs and nothing else; without it, whatever is there
 
 
 class LatencyProfile(Tool):
@@ -30,12 +31,11 @@ class LatencyProfile(Tool):
 
     name = "ours"
     title = "latency-profile"
-    environment = ENVIRONMENTS / "peers" / "latency-profile"
+    environment = _OWN if _OWN.exists() else Path(sys.prefix)
 
     def command(self, load: Load) -> list[str]:
-        own = self.environment / "bin" / "python"
         return [
-            str(own if own.exists() else sys.executable),
+            str(self.environment / "bin" / "python"),
             str(ROOT / "benchmark_serving.py"),
             "--backend=vllm",
             "--endpoint=/v1/completions",

@@ -28,7 +28,7 @@ from tests.servers import odd
 from tests.servers.odd import Call, Odd
 
 TIMEOUT_S = 0.3
-GAP_S = 0.03  # between two events of an answer that is not hurried
+GAP_S = 0.015  # between two events of an answer that is not hurried
 
 
 class Turn(NamedTuple):
