@@ -1,7 +1,7 @@
 """The loop's own turns: how long each took, and whether the next one should wait until there is more to do.
 
-To be woken costs more than to read: some 10 µs on a virtual machine, beside 5 for the read itself. What has come is
-safe in the kernel with its time on it. So where events come so fast that waking for each would take a good part of a
+To be woken for each event costs more than to read: at 50,000 events/s a bare loop took 13 µs an event on a virtual
+machine, and 9 with rests. What has come is safe in the kernel with its time on it. So where events come so fast that waking for each would take a good part of a
 core, the loop sleeps for REST_NS between two looks, and reads what has come together. An event waits that long at most,
 a quarter of what would count as read late; requests do not wait at all: no rest goes beyond the next due time.
 """
@@ -11,7 +11,7 @@ import time
 from latency_profile.sender.clock import now_ns
 
 REST_NS = 250_000
-RESTFUL_READS_PER_S = 8_000  # at 20 µs for each that is woken for, a sixth of a core
+RESTFUL_READS_PER_S = 8_000  # woken for each, a tenth of a core and more
 WAKING_NS = 150_000  # a sleep may last so much longer than it should
 STALL_NS = 5_000_000  # a turn so long could be felt in an answer's gaps
 

@@ -103,16 +103,28 @@ def percentile(
 
     at_least: all values, ascending; finished: those of them that are final, ascending; memory: see `effective_size`.
     """
-    size = len(at_least)
     value = quantile(at_least, level)
     if value is None:
         return Percentile(value_s=None, low_s=None, high_s=None, resolved=False, effective_n=0.0)
     effective = effective_size(sample, value, memory)
-    independent = math.floor(effective)
-    lower, upper = binomial_ranks(independent, level)
+    return at_ranks(at_least, finished, value, effective, binomial_ranks(math.floor(effective), level))
+
+
+def at_ranks(
+    at_least: NDArray[Any],
+    finished: NDArray[Any],
+    value: float,
+    effective: float,
+    ranks: tuple[int | None, int | None],
+) -> Percentile:
+    """A percentile `value` with the interval between two ranks of so many independent values (None: there is none).
+
+    Rank r of the effective size stands for a block of size / independent ranks: its outer end is taken. In tiny samples
+    the interpolated value can fall outside the ranks' values; the interval is then widened to hold it.
+    """
+    size, independent = len(at_least), math.floor(effective)
+    lower, upper = ranks
     low = high = None
-    # Rank r of the effective size stands for a block of size / independent ranks: take its outer end. In tiny samples
-    # the interpolated value can fall outside the ranks' values; the interval is then widened to hold it.
     if lower is not None:
         low = min(value, float(at_least[(lower - 1) * size // independent])) / NS_PER_S
     if upper is not None:

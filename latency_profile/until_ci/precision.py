@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from latency_profile.confidence_sequence import Anytime
 from latency_profile.statistics import (
     CONFIDENCE,
-    NS_PER_S,
     Distribution,
     Percentile,
     Sample,
@@ -20,7 +19,7 @@ from latency_profile.statistics import (
     effective_size,
     quantile,
 )
-from latency_profile.statistics.percentiles import memory_of
+from latency_profile.statistics.percentiles import at_ranks, memory_of
 
 LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}  # what is to be known
 # p99 takes some 1,000 independent requests to be bounded at all, and mostly 10,000 to be known to a few percent. From
@@ -61,24 +60,10 @@ def anytime_percentile(sample: Sample, level: float, bound: Anytime, effective: 
     at_least = np.sort(sample.values)
     finished = at_least if sample.unfinished is None else np.sort(sample.values[~sample.unfinished])
     value = quantile(at_least, level)
-    size, independent = len(at_least), math.floor(effective)
+    independent = math.floor(effective)
     if value is None or independent < 1:
         return Percentile(value_s=None, low_s=None, high_s=None, resolved=False, effective_n=0.0)
-    lower, upper = bound.ranks(independent, level)
-    low = high = None
-    # Rank r of the effective size stands for a block of size / independent ranks: take its outer end.
-    if lower is not None:
-        low = min(value, float(at_least[(lower - 1) * size // independent])) / NS_PER_S
-    if upper is not None:
-        rank = -(-upper * size // independent)
-        high = max(value, float(finished[rank - 1])) / NS_PER_S if rank <= len(finished) else None
-    return Percentile(
-        value_s=value / NS_PER_S,
-        low_s=low,
-        high_s=high,
-        resolved=low is not None and high is not None,
-        effective_n=round(effective, 1),
-    )
+    return at_ranks(at_least, finished, value, effective, bound.ranks(independent, level))
 
 
 def describe_anytime(sample: Sample) -> Distribution:
