@@ -1,7 +1,7 @@
 """Queues behind the wire: M/M/1, M/D/1 and M/M/4 at utilization 0.3, 0.6 and 0.9.
 
 `python -m benchmarks.queues` prints a table and exits with 1 where a line fails. Each line is one profile of an
-embedded server that is nothing but a queue (`--slot`), and is judged twice:
+lean server that is nothing but a queue (`--slot-ms`), and is judged twice:
 
 - Request by request. The response time (from due) of each request is compared with the recursion on the actual plan
   and the service times that the server really gave: Lindley's for one slot (1952, The theory of queues with a single
@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.truth import NS_PER_MS, Run, lindley, measure, table
+from benchmarks.truth import LEAN_SERVER, NS_PER_MS, Run, lindley, measure, table
 from latency_profile.records import Status
 
 CONFIDENCE = 0.999
@@ -142,8 +142,9 @@ def line(
     rate = queue.rate(utilization, service_s)
     requests = round(rate * seconds)
     found = measure(
-        [f"--slot={SERVICE_MS}", f"--servers={queue.servers}", f"--service={queue.service}", f"--seed={seed}"],
+        [f"--slot-ms={SERVICE_MS}", f"--slots={queue.servers}", f"--service={queue.service}", f"--seed={seed}"],
         [f"--request-rate={rate}", f"--num-prompts={requests}", "--input-len=16", "--output-len=1", f"--seed={seed}"],
+        LEAN_SERVER,
     )
     response, service = responses_ns(found)
     due = found.records["due_ns"]

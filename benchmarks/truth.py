@@ -127,8 +127,9 @@ def queue_row(utilization: float, service_ms: float, requests: int) -> dict[str,
     """|measured wait - Lindley's|, ms: percentiles over the requests of one run."""
     rate = utilization * 1000 / service_ms
     run = measure(
-        ["--slot", f"{service_ms}"],
+        ["--slot-ms", f"{service_ms}"],
         [f"--request-rate={rate}", f"--num-prompts={requests}", "--input-len=16", "--output-len=1"],
+        LEAN_SERVER,
     )
     point = run.records
     service_ns = service_ms * NS_PER_MS

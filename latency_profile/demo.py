@@ -16,7 +16,9 @@ FLAGS = (
     "--ignore-eos",
     "--tokenizer=bundled",
     "--input-len=512",
+    "--input-len-stddev=256",
     "--output-len=128",
+    "--output-len-stddev=64",
     f"--request-rates={RATES}",
     f"--benchmark-time-seconds={SECONDS}",
     "--warmup-seconds=2",
@@ -39,10 +41,10 @@ def embedded_server(*flags: str) -> Iterator[int]:
     command = [sys.executable, "-m", "latency_profile.simulator", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
         assert server.stdout
-        line = server.stdout.readline()  # "listening on http://127.0.0.1:PORT"
-        if not line:
-            raise ServerUnavailable("the embedded model server did not start")
         try:
+            line = server.stdout.readline()  # "listening on http://127.0.0.1:PORT"
+            if not line:
+                raise ServerUnavailable("the embedded model server did not start")
             yield int(line.rstrip().rpartition(":")[2])
         finally:
             server.terminate()

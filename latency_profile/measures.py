@@ -16,6 +16,11 @@ from latency_profile.steady_state import Series, Steadiness, examine
 
 Rows = NDArray[np.bool_]
 
+# These many first requests are the ramp, and it is over when this share of them has ended: not the slowest of them,
+# which may be one that the server forgot.
+RAMP_REQUESTS = 20
+RAMP_LEVEL = 0.95
+
 
 def is_burst(context: PointContext) -> bool:
     """Whether everything was due at once: an unlimited rate in open loop, which has no steady state."""
@@ -35,27 +40,44 @@ def succeeded(records: Records, rows: Rows) -> Rows:
     return np.asarray(rows & (records["status"] == Status.OK))
 
 
+def _waiting(records: Records) -> Rows:
+    """Requests that had no answer, and no error, when the point was stopped."""
+    return np.asarray(np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)))
+
+
 def arrival_ns(records: Records) -> NDArray[np.int64]:
     """When each request came to the server's door: due, or in a closed loop sent. One that found no connection came
     when it failed; NONE where its turn never came."""
     if records.context.concurrency is None:
         return records["due_ns"]
-    refused = (records["sent_ns"] < 0) & ~np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT))
+    refused = (records["sent_ns"] < 0) & ~_waiting(records)
     return np.where(refused, records["end_ns"], records["sent_ns"])
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The measured part of a point: after its warm-up, before its cool-down."""
+class Span:
+    """A stretch of a point's time."""
 
     start_ns: int
     end_ns: int
-    rows: Rows  # requests that arrived in [start, end); all of a burst
-    steadiness: Steadiness | None = None  # None for a burst
 
     @property
     def length_s(self) -> float:
         return max(0, self.end_ns - self.start_ns) / NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Span):
+    """The measured part of a point: after its warm-up, before its cool-down."""
+
+    rows: Rows  # requests that arrived in [start, end); all of a burst
+    ramp_ends_ns: int = 0  # see `_ramp_ends_ns`; 0 for a burst
+    steadiness: Steadiness | None = None  # None for a burst
+
+    @property
+    def filled(self) -> Span:
+        """The part of it in which answers come out as fast as such requests go in: what rates are counted over."""
+        return Span(max(self.start_ns, self.ramp_ends_ns), self.end_ns)
 
 
 def window(records: Records) -> Window:
@@ -87,7 +109,23 @@ def window(records: Records) -> Window:
         cut=bool(context.settings.get("find_warmup", True)),
     )
     start = max(start, found.warmup_ends_ns or 0)
-    return Window(start, end, came & (arrivals >= start) & (arrivals < end), found)
+    rows = came & (arrivals >= start) & (arrivals < end)
+    return Window(start, end, rows, _ramp_ends_ns(records, arrivals), found)
+
+
+def _ramp_ends_ns(records: Records, arrivals: NDArray[np.int64]) -> int:
+    """When what was sent first has been answered; the point's own end where nothing has.
+
+    They met an empty server. Until answers of that length come out, everything in flight is the point's beginning: a
+    throughput that counts this time says how long the point was. In a closed loop all clients begin at once, and the
+    first request of each is such a one.
+    """
+    first = _in_order(records, arrivals >= 0)[: max(RAMP_REQUESTS, records.context.concurrency or 0)]
+    if not len(first):
+        return records.context.measured_ns
+    stop = records.context.measured_ns
+    took = np.sort(np.where(_waiting(records), stop, records["end_ns"] - arrivals)[first])
+    return min(int(arrivals[first[0]] + took[int((len(took) - 1) * RAMP_LEVEL)]), stop)
 
 
 def _latencies(records: Records, rows: Rows) -> dict[str, Series]:
@@ -145,7 +183,7 @@ def _until(records: Records, rows: Rows, origin: str, reached: str, finished: ND
 
 
 def _series(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Series:
-    waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & ~finished
+    waiting = _waiting(records) & ~finished
     chosen = _in_order(records, rows & (finished | waiting) & (records[origin] >= 0))
     unfinished = np.asarray(waiting[chosen])
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
@@ -154,17 +192,28 @@ def _series(records: Records, rows: Rows, origin: str, reached: str, finished: N
 
 
 def time_per_output_token(records: Records, rows: Rows) -> Sample:
-    """TPOT: (last token - first token) / (output tokens - 1), of succeeded requests of 2 tokens or more."""
+    """TPOT: (last token - first token) / (output tokens - 1), of succeeded requests of 2 tokens or more.
+
+    Of one that was cut short nothing is known.
+    """
     fit = succeeded(records, rows) & (records["first_token_ns"] >= 0) & (records["output_tokens"] >= 2)
-    chosen = _in_order(records, fit)
-    spans = records["last_token_ns"][chosen] - records["first_token_ns"][chosen]
-    return Sample(spans / (records["output_tokens"][chosen] - 1))
+    spans = records["last_token_ns"] - records["first_token_ns"]
+    return _per_token(records, rows, fit, spans, records["output_tokens"] - 1)
 
 
 def normalized_time_per_output_token(records: Records, rows: Rows) -> Sample:
-    """NTPOT: E2E / output tokens, of succeeded requests whose tokens are known."""
-    chosen = _in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
-    return Sample((records["end_ns"][chosen] - records["sent_ns"][chosen]) / records["output_tokens"][chosen])
+    """NTPOT: E2E / output tokens, of succeeded requests whose tokens are known. Of one cut short nothing is known."""
+    fit = succeeded(records, rows) & (records["output_tokens"] > 0)
+    return _per_token(records, rows, fit, records["end_ns"] - records["sent_ns"], records["output_tokens"])
+
+
+def _per_token(records: Records, rows: Rows, fit: Rows, spans: NDArray[Any], tokens: NDArray[Any]) -> Sample:
+    """Spans / tokens of the requests that are fit; one that was sent and cut short is unfinished: 0 or more."""
+    unfinished = rows & _waiting(records) & (records["sent_ns"] >= 0)
+    chosen = _in_order(records, fit | unfinished)
+    left = unfinished[chosen]
+    values = np.where(left, 0.0, spans[chosen] / np.maximum(tokens[chosen], 1))
+    return Sample(values, unfinished=left if left.any() else None)
 
 
 def time_per_token(records: Records, rows: Rows) -> Sample:
@@ -211,11 +260,12 @@ def _blocks(records: Records) -> Iterator[tuple[int, int]]:
 
 
 def gaps(records: Records, rows: Rows) -> Sample:
-    """ITL: gaps between successive token-carrying events of one answer, of succeeded requests, answer after answer.
+    """ITL: gaps between successive token-carrying events of one answer, answer after answer; of succeeded requests and
+    of those that were cut short, whose gaps had been seen.
 
     An event of several tokens ends one gap, not several. Room beside the result: that of CHUNK events.
     """
-    chosen = succeeded(records, rows)
+    chosen = succeeded(records, rows) | (rows & _waiting(records))
     counts = np.where(chosen, np.maximum(np.diff(records.event_start) - 1, 0), 0)
     values = np.empty(int(counts.sum()), dtype=np.int64)
     filled = 0
@@ -242,14 +292,14 @@ def largest_gaps(sample: Sample) -> NDArray[np.int64]:
 
 
 def tokens_in_events(records: Records, until_ns: tuple[int, int] | None = None) -> NDArray[np.int64]:
-    """Tokens that each request's events carried, shape (requests,); with `until_ns` only events in [start, end]."""
+    """Tokens that each request's events carried, shape (requests,); with `until_ns` only events in (start, end]."""
     totals = np.zeros(len(records), dtype=np.int64)
     for row, end in _blocks(records):
         edges = records.event_start[row : end + 1]
         tokens = records.event_tokens[edges[0] : edges[-1]].astype(np.int64)
         if until_ns is not None:
             times = records.event_ns[edges[0] : edges[-1]]
-            tokens[(times < until_ns[0]) | (times > until_ns[1])] = 0
+            tokens[(times <= until_ns[0]) | (times > until_ns[1])] = 0
         running = np.concatenate(([0], np.cumsum(tokens)))
         totals[row:end] = np.diff(running[edges - edges[0]])
     return totals
@@ -266,7 +316,7 @@ def lateness_ns(records: Records, rows: Rows) -> NDArray[np.int64]:
 def in_flight(records: Records, rows: Rows, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many requests had been due and had not ended at each of the times, however late they were sent."""
     due = np.sort(records["due_ns"][rows])
-    over = rows & ~np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)) & (records["end_ns"] >= 0)
+    over = rows & ~_waiting(records) & (records["end_ns"] >= 0)
     ends = np.sort(records["end_ns"][over])
     return np.searchsorted(due, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
 

@@ -32,6 +32,7 @@ from latency_profile.point_run import Bench, ask_once, run_point
 from latency_profile.points import PlannedPoint, plan_points
 from latency_profile.provenance import provenance
 from latency_profile.readiness import wait_for
+from latency_profile.report.closing import closing_line
 from latency_profile.report.console import TableRow, render_table
 from latency_profile.report.progress import Progress, make_progress
 from latency_profile.report.rows import log_line, table_row
@@ -166,10 +167,15 @@ class _Profile:
 
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
+        code = self._code()
         if self._rows:
             load = ("in", "flight") if self._bench.settings.concurrencies else ("req/s", "rate")
             with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
                 render_table(self._rows, sys.stdout, load=load, files=self._places)
+                print(closing_line(self._rows, code), flush=True)
+        return code
+
+    def _code(self) -> Exit:
         if self._interrupt:
             return self._interrupt.exit_code
         if self._failure is not None:

@@ -1,4 +1,4 @@
-"""Throughput of the measured window, and how far it can be trusted. Pure functions of Records."""
+"""Throughput over a part of a point, and how far it can be trusted. Pure functions of Records."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.measures import Rows, Window, is_burst, succeeded, tokens_in_events
+from latency_profile.measures import Rows, Span, is_burst, succeeded, tokens_in_events
 from latency_profile.records import Records
 from latency_profile.statistics import rate_interval
 
-# The window is cut into so many steps, and what varies between their counts tells how much the whole varies. More steps
+# A span is cut into so many steps, and what varies between their counts tells how much the whole varies. More steps
 # make the estimate steadier; what lasts longer than a step is found by autoregression. In simulations 32
 # steps covered bursts of tokens less, and 200 covered nothing better.
 STEPS = 100
@@ -21,7 +21,7 @@ UNBOUNDED: Bounds = (None, None)
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What was received of succeeded answers inside the window, per second of it."""
+    """What was received of succeeded answers inside a span, per second of it."""
 
     requests: float
     input_tokens: float
@@ -40,7 +40,7 @@ class RateBounds:
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    """Of each request inside the window, shape (requests,)."""
+    """Of each request inside the span, shape (requests,)."""
 
     ended: Rows
     read: Rows  # its input had been read
@@ -48,14 +48,14 @@ class _Received:
     output_tokens: NDArray[np.float64]
 
 
-def _received(records: Records, rows: Rows, span: Window) -> _Received:
+def _received(records: Records, rows: Rows, span: Span) -> _Received:
     """Output tokens count at their events, in proportion where the answer's count differs from its events'; without
     events they count at the answer's end. Input tokens count when they had been read: at the first token, or else at
-    the end."""
+    the end. What ends the ramp is not counted: a span that begins with an event would have one too many."""
     good = succeeded(records, rows)
 
     def within(times: NDArray[Any]) -> Rows:
-        return np.asarray(good & (times >= span.start_ns) & (times <= span.end_ns))
+        return np.asarray(good & (times > span.start_ns) & (times <= span.end_ns))
 
     ended = within(records["end_ns"])
     read_ns = np.where(records["first_token_ns"] >= 0, records["first_token_ns"], records["end_ns"])
@@ -65,14 +65,14 @@ def _received(records: Records, rows: Rows, span: Window) -> _Received:
     return _Received(ended, within(read_ns), read_ns, np.where(carried > 0, share * good, ended) * outputs)
 
 
-def rates_in_window(records: Records, rows: Rows, span: Window) -> Rates | None:
-    """Throughput of the window, whenever the requests were due; None for a window without length."""
+def rates_in(records: Records, rows: Rows, span: Span) -> Rates | None:
+    """Throughput of the span, whenever the requests were due; None for one without length."""
     if span.length_s == 0:
         return None
     return _rates(records, _received(records, rows, span), span)
 
 
-def bounded_rates(records: Records, rows: Rows, span: Window) -> tuple[Rates, RateBounds] | None:
+def bounded_rates(records: Records, rows: Rows, span: Span) -> tuple[Rates, RateBounds] | None:
     """The same with intervals, which a burst has none of: it has no steady rate."""
     if span.length_s == 0:
         return None
@@ -81,7 +81,7 @@ def bounded_rates(records: Records, rows: Rows, span: Window) -> tuple[Rates, Ra
         return _rates(records, found, span), RateBounds(UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
     ends = steps(span, records["end_ns"][found.ended])
     inputs = steps(span, found.read_ns[found.read], records["input_tokens"][found.read])
-    # An answer's tokens are put together at the middle of the part that fell into the window. Spread over its events
+    # An answer's tokens are put together at the middle of the part that fell into the span. Spread over its events
     # they would make neighbouring steps alike, for as long as an answer takes, and hide that answers come by chance.
     some = found.output_tokens > 0
     first, last = np.maximum(found.read_ns, span.start_ns), np.minimum(records["end_ns"], span.end_ns)
@@ -95,7 +95,7 @@ def bounded_rates(records: Records, rows: Rows, span: Window) -> tuple[Rates, Ra
     )
 
 
-def _rates(records: Records, found: _Received, span: Window) -> Rates:
+def _rates(records: Records, found: _Received, span: Span) -> Rates:
     return Rates(
         requests=int(found.ended.sum()) / span.length_s,
         input_tokens=int(records["input_tokens"][found.read].sum()) / span.length_s,
@@ -103,13 +103,13 @@ def _rates(records: Records, found: _Received, span: Window) -> Rates:
     )
 
 
-def steps(span: Window, times_ns: NDArray[Any], amounts: NDArray[Any] | None = None) -> NDArray[np.float64]:
-    """How much (how many, where no amounts are given) came in each of STEPS equal parts of the window."""
+def steps(span: Span, times_ns: NDArray[Any], amounts: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    """How much (how many, where no amounts are given) came in each of STEPS equal parts of the span."""
     places = np.clip((times_ns - span.start_ns) * STEPS // (span.end_ns - span.start_ns), 0, STEPS - 1)
     return np.bincount(places, amounts, STEPS).astype(np.float64)
 
 
-def bounds(span: Window, counts: NDArray[np.float64], rate: float | None = None) -> Bounds:
+def bounds(span: Span, counts: NDArray[np.float64], rate: float | None = None) -> Bounds:
     """The 95 % interval of what `steps` counted, per second; nothing where nothing was counted.
 
     It holds the rate in spite of rounding: `rate` as the results have it, or else what was counted / the length.

@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from latency_profile.statistics import NS_PER_S, autocorrelation_time
+from latency_profile.statistics import NS_PER_S, autocorrelation_time, filled
 
 Values = NDArray[Any]
 Unfinished = NDArray[np.bool_]
@@ -185,29 +185,6 @@ def drift(values: Values, times: Values, unfinished: Unfinished | None = None) -
         and abs(share) >= DRIFT_SHARE_LIMIT
         and abs(shift) / NS_PER_S >= DRIFT_SHIFT_LIMIT_S,
     )
-
-
-def filled(values: Values, unfinished: Unfinished | None) -> Values:
-    """The values, with an unfinished one (known only to be larger) in the middle of those that are larger.
-
-    Not as it is: the last requests of a point that was cut short had waited for moments only, and would look fast. The
-    distribution is Kaplan & Meier's (Nonparametric estimation from incomplete observations, JASA 53, 1958); in ranks,
-    this is the score of Peto & Peto (JRSS A 135, 1972). One larger than all finished ones stays as it is.
-    """
-    if unfinished is None or not unfinished.any():
-        return values
-    order = np.lexsort((unfinished, values))  # of equal ones, the finished come first
-    ended = ~unfinished[order]
-    at_risk = np.arange(len(values), 0, -1)
-    survival = np.cumprod(1 - ended / at_risk)
-    known, beyond = values[order][ended], survival[ended]  # P(X > known[i]), descending
-    there = np.searchsorted(known, values[unfinished], side="right")
-    now = np.concatenate(([1.0], beyond))[there]
-    later = np.searchsorted(-beyond, -now / 2, side="left")
-    waited, longest = values[unfinished], known[-1:].max(initial=0)
-    result = values.copy()
-    result[unfinished] = np.where(waited < longest, np.append(known, longest)[later], waited)
-    return result
 
 
 def _filled_at(values: Values, unfinished: Unfinished | None, places: NDArray[np.int64]) -> Values:

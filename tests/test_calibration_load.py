@@ -120,9 +120,9 @@ def test_what_comes_after_the_end_is_left_out() -> None:
 def test_the_server_takes_it(tmp_path: Path) -> None:
     assumed(np.array([3, 1]), CADENCE, seed=0).save(tmp_path / "schedule.npz")
     timelines = Scheduled(tmp_path / "schedule.npz")
-    offsets, tokens = timelines.next("abc-0-0", 100)
+    offsets, tokens, _ = timelines.next("abc-0-0", 100, 0)
     assert (len(offsets), tokens) == (3, (1, 2, 3))
-    assert timelines.next("abc-0-1", 100)[1] == (1,)
+    assert timelines.next("abc-0-1", 100, 0).tokens == (1,)
 
 
 # -- loads ------------------------------------------------------------------------------------------------------------

@@ -35,6 +35,23 @@ def test_correlated_values(name):
     assert (p99.held + p99.one_sided_held) / POINTS >= 0.92
 
 
+@pytest.mark.parametrize(("name", "share"), [("exponential", 1.0), ("AR(1) lognormal, 0.5", 1 / 3)])
+def test_intervals_are_no_wider_than_they_have_to_be(name, share):
+    """An interval without end would hold the truth always. By theory an AR(1) series tells as much about its mean as
+    (1 - memory) / (1 + memory) of its values would."""
+    rng = np.random.default_rng(5)
+    known = [describe(Sample(law(name).draw(rng, 1000) * NS_PER_S)) for _ in range(POINTS)]
+    for effective in ([one.p50.effective_n for one in known], [one.mean_effective_n for one in known]):
+        assert 0.5 * share < np.median(effective) / 1000 <= 1.5 * share
+
+
+@pytest.mark.parametrize(("held", "off"), [(93, True), (96, False), (99, True)])
+def test_the_benchmark_judges_both_sides(held, off):
+    tally = coverage.Tally(resolved=100, held=held)
+    assert bool(coverage.wrong("p50", tally, 100, coverage.INDEPENDENT_LIMITS)) is off
+    assert not coverage.wrong("p50", coverage.Tally(resolved=4, held=0), 100, coverage.INDEPENDENT_LIMITS)
+
+
 def test_that_taking_a_queues_waits_for_independent_would_not_do():
     """What the intervals would be without their order: shuffled, the same waits are covered much less."""
     rng = np.random.default_rng(3)

@@ -8,7 +8,7 @@ import pytest
 
 from latency_profile import measures
 from latency_profile.goodput import goodput, judged
-from latency_profile.rates import STEPS, bounded_rates, bounds, rates_in_window, steps
+from latency_profile.rates import STEPS, bounded_rates, bounds, rates_in, steps
 from latency_profile.records import NONE, Records, Status
 from latency_profile.report.rows import table_row
 from latency_profile.results import point_result
@@ -115,7 +115,7 @@ def test_intervals_of_the_rates_are_those_of_poisson_counts():
     records = poisson(settings=settings(ttft=1000))
     everything, span = measures.all_rows(records), measures.window(records)
     rates, known = bounded_rates(records, everything, span)
-    assert rates == rates_in_window(records, everything, span)
+    assert rates == rates_in(records, everything, span)
     half = 1.98 * math.sqrt(rates.requests / span.length_s)
     for rate, (low, high), unit in (
         (rates.requests, known.requests, 1),

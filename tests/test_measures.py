@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from latency_profile import measures
-from latency_profile.rates import rates_in_window
+from latency_profile.rates import rates_in
 from latency_profile.records import NONE, Flag, Status
+from latency_profile.results import point_result
 from latency_profile.statistics import CHUNK
 from tests.make_records import SECOND, make_records, nanoseconds
 
@@ -110,6 +111,26 @@ def test_unfinished_requests_count_as_slow_as_they_are_already():
     assert (ttft.values / SECOND).tolist() == [0.5, 1, 3, 2]
     assert ttft.unfinished.tolist() == [False, False, True, True]
     assert (measures.lateness_ns(records, rows) / SECOND).tolist() == [0, 0, 0.5, 2]
+
+
+def test_of_an_answer_that_was_cut_short_the_gaps_are_known_and_the_token_times_are_not():
+    records = make_records(
+        [0, 1, 2, 3],
+        [0, 1, 2, -1],
+        [[0.5, 1.0], [2.0, 2.5, 3.5], [], []],
+        [1.5, 5.0, 5.0, -1],
+        columns={"status": [Status.OK, Status.CANCELLED, Status.CANCELLED, Status.NOT_SENT]},
+        measured_ns=5 * SECOND,
+        cut_short="SIGTERM",
+    )
+    rows = everything(records)
+    assert measures.gaps(records, rows).values.tolist() == [500 * MS, 500 * MS, 1000 * MS]
+    for sample in (
+        measures.time_per_output_token(records, rows),
+        measures.normalized_time_per_output_token(records, rows),
+    ):
+        assert sample.unfinished.tolist() == [False, True, True]
+        assert sample.values[0] > 0 and sample.values[1:].tolist() == [0, 0]
 
 
 def reasoning(**changes):
@@ -220,10 +241,8 @@ def test_throughput_counts_what_was_received_inside_the_window():
         token_times_s=[[0.5, 1.5], [1.5, 2.0, 3.5], [2.5, 2.6]],
         columns={"status": [Status.OK, Status.OK, Status.RESET], "output_tokens": [2, 6, 2]},
         duration_s=4.0,
-        warmup_s=1.0,
-        cooldown_s=1.0,
     )
-    found = rates_in_window(records, everything(records), measures.window(records))
+    found = rates_in(records, everything(records), measures.Span(SECOND, 3 * SECOND))
     assert found.output_tokens == pytest.approx((1 + 6 * 2 / 3) / 2)  # six tokens in three events: two of them inside
     assert found.requests == pytest.approx(1 / 2)  # the first ended at 1.5 s, the second after the window
     assert found.input_tokens == pytest.approx(10 / 2)  # the first's were read before the window
@@ -231,10 +250,52 @@ def test_throughput_counts_what_was_received_inside_the_window():
 
 def test_throughput_without_events_counts_at_the_answers_end():
     records = make_records([0, 1, 2], end_s=[0.5, 1.5, 9.0], duration_s=4.0, streaming=False)
-    found = rates_in_window(records, everything(records), measures.window(records))
+    found = rates_in(records, everything(records), measures.Span(0, 4 * SECOND))
     assert (found.requests, found.output_tokens, found.input_tokens) == (0.5, 5, 5)
     empty = make_records([0, 1], duration_s=2.0, warmup_s=1.0, cooldown_s=1.0)
-    assert rates_in_window(empty, everything(empty), measures.window(empty)) is None
+    assert rates_in(empty, everything(empty), measures.window(empty)) is None
+
+
+def test_rates_leave_out_the_ramp():
+    """Two a second, each answered after 5 s: an empty server gives nothing for 5 s, and two a second from then on."""
+    due = np.arange(0, 60, 0.5)
+    records = make_records(due, end_s=due + 5, duration_s=60.0, request_rate=2.0)
+    span = measures.window(records)
+    assert (span.filled.start_ns, span.filled.end_ns) == (5 * SECOND, 60 * SECOND)
+    assert rates_in(records, everything(records), span.filled).requests == pytest.approx(2, rel=1e-9)
+    assert rates_in(records, everything(records), span).requests == pytest.approx(110 / 60, abs=0.02)
+    late = make_records(due, end_s=due + 5, duration_s=60.0, request_rate=2.0, warmup_s=6.0)
+    assert measures.window(late).filled.start_ns == 6 * SECOND
+
+
+def test_the_ramp_does_not_wait_for_one_that_is_stuck():
+    due = np.arange(0, 60, 0.5)
+    ends = due + 5
+    ends[3] = 55
+    assert measures.window(make_records(due, end_s=ends, duration_s=60.0)).ramp_ends_ns == 5 * SECOND
+
+
+def test_in_a_closed_loop_the_first_request_of_each_client_is_the_ramp():
+    sent = np.sort(np.concatenate([np.arange(0, 60, 2.0)] * 40))
+    took = np.where(np.arange(len(sent)) < 40, np.linspace(1, 4, len(sent) // 30).repeat(30), 2)
+    records = make_records(
+        [-1] * len(sent), sent, end_s=sent + took, request_rate=None, concurrency=40, duration_s=60.0
+    )
+    first = np.sort(took[:40])
+    assert measures.window(records).ramp_ends_ns == round(first[37] * SECOND)
+
+
+def test_a_window_without_an_answer_has_no_rates():
+    cut = make_records(
+        [0, 1, 2],
+        end_s=[3, 3, 3],
+        columns={"status": [Status.CANCELLED] * 3},
+        duration_s=60.0,
+        cut_short="SIGINT",
+        measured_ns=3 * SECOND,
+    )
+    assert measures.window(cut).filled.length_s == 0
+    assert point_result(cut).throughput is None
 
 
 def test_in_flight_counts_from_due_however_late_the_send():

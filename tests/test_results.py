@@ -233,7 +233,7 @@ def test_response_holds_the_lateness_that_service_does_not():
 def test_load_rates_by_hand():
     found = as_json(three_requests())["load"]
     assert found["offered_requests_per_s"] == found["sent_requests_per_s"] == 3 / 8
-    assert found["completed_requests_per_s"] == 2 / 8
+    assert found["completed_requests_per_s"] == 1 / 6  # the first two had ended at 2 s: until then it was the ramp
     assert (found["request_rate"], found["concurrency"], found["streaming"]) == (0.5, None, True)
     assert found["counts"] == {
         "planned": 3,

@@ -158,8 +158,8 @@ def two_urls(**context):
     status[3], status[5] = Status.HTTP_UNAVAILABLE, Status.RESET
     return make_records(
         [0, 1, 2, 3, 4, 5],
-        token_times_s=[[0.5, 1.5], [1.25, 1.5], [2.5, 3.0], [], [4.5, 5.5], [5.25, 5.5]],
-        end_s=[1.5, 1.5, 3.0, 3.25, 5.5, 5.5],
+        token_times_s=[[0.5, 1.5], [1.25, 1.75], [2.5, 3.0], [], [4.5, 5.5], [5.25, 5.5]],
+        end_s=[1.5, 1.75, 3.0, 3.25, 5.5, 5.5],
         columns={"status": status, "url": [0, 1, 0, 1, 0, 1]},
         urls=["http://a:1", "http://b:1"],
         **({"duration_s": 6.0, "warmup_s": 1.0, "cooldown_s": 1.0, "request_rate": 1.0} | context),
@@ -174,10 +174,11 @@ def test_results_by_url():
     assert {kind: n for kind, n in b["errors_by_kind"].items() if n} == {"HTTP_UNAVAILABLE": 1}
     assert a["errors_by_kind"] == dict.fromkeys(found["errors_by_kind"], 0)
     assert (a["ttft"]["n"], a["ttft"]["mean_s"], a["e2e"]["mean_s"]) == (2, 0.5, 1.25)
-    assert (b["ttft"]["n"], b["ttft"]["mean_s"], b["e2e"]["mean_s"]) == (1, 0.25, 0.5)
-    # Of a's tokens those at 1.5, 2.5, 3 and 4.5 s came inside the window; of b's those at 1.25 and 1.5 s.
-    assert (a["output_tokens_per_s"], b["output_tokens_per_s"]) == (4 / 4, 2 / 4)
-    assert found["throughput"]["output_tokens_per_s"] == 6 / 4
+    assert (b["ttft"]["n"], b["ttft"]["mean_s"], b["e2e"]["mean_s"]) == (1, 0.25, 0.75)
+    # The first requests have ended at 1.5 s. Of a's tokens those at 2.5, 3 and 4.5 s came from then on; of b's one.
+    assert found["window"]["rates_start_s"] == 1.5
+    assert (a["output_tokens_per_s"], b["output_tokens_per_s"]) == (3 / 3.5, 1 / 3.5)
+    assert found["throughput"]["output_tokens_per_s"] == pytest.approx(4 / 3.5)
 
 
 def test_by_url_of_one_model_of_several():

@@ -5,8 +5,9 @@ import random
 import numpy as np
 import pytest
 
-from latency_profile.simulator.fixed import FixedTiming, FixedTimingProfile, SlotProfile, SlotTiming
+from latency_profile.simulator.fixed import FixedTiming, FixedTimingProfile, SlotTiming
 from latency_profile.simulator.job import Job, Timing
+from latency_profile.simulator.slots import SlotProfile
 
 
 def drain(timing: Timing) -> dict[Job, list[tuple[int, int]]]:

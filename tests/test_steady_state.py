@@ -10,7 +10,8 @@ from latency_profile import measures, records, steady_state
 from latency_profile.records import Status
 from latency_profile.report.rows import table_row
 from latency_profile.results import point_result
-from latency_profile.steady_state import drift, filled, find_warmup
+from latency_profile.statistics import filled
+from latency_profile.steady_state import drift, find_warmup
 from latency_profile.verdict import Kind, Name, judge
 from tests.make_records import SECOND, make_records
 from tests.test_verdict import queue

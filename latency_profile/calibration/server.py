@@ -18,10 +18,11 @@ from heapq import heappop, heappush, heapreplace
 from pathlib import Path
 
 from latency_profile.calibration.encoded import MODEL, Encoder, Events, Form, asked, whole
-from latency_profile.calibration.timeline import Jittered, Scheduled, Timelines
+from latency_profile.calibration.timeline import Jittered, Queued, Scheduled, Timelines
 from latency_profile.sender.clock import clock_pair, now_ns
 from latency_profile.sender.stamps import CONTROL_ROOM, ask_for_stamps, kernel_ns
 from latency_profile.simulator.log import Finish, LogWriter
+from latency_profile.simulator.slots import SlotProfile
 
 _MS = 1_000_000
 _BACKLOG = 4096
@@ -55,11 +56,10 @@ class _Client:
 class _Answer:
     """One answer on its way: `events[k]` goes at `due_ns[k]`, and what became of it is noted."""
 
-    __slots__ = ("arrival_ns", "client", "due_ns", "events", "row", "written_ns", "wrote_ns")
+    __slots__ = ("client", "due_ns", "events", "row", "started_ns", "written_ns", "wrote_ns")
 
-    def __init__(self, client: _Client, row: int, due_ns: list[int], events: Events) -> None:
-        self.client, self.row, self.due_ns, self.events = client, row, due_ns, events
-        self.arrival_ns = client.arrived_ns
+    def __init__(self, client: _Client, row: int, started_ns: int, due_ns: list[int], events: Events) -> None:
+        self.client, self.row, self.started_ns, self.due_ns, self.events = client, row, started_ns, due_ns, events
         self.written_ns: list[int] = []
         self.wrote_ns: list[int] = []
 
@@ -116,6 +116,7 @@ class Server:
     def _look(self, timeout: float) -> None:
         realtime, monotonic = clock_pair()
         self._offset_ns = realtime - monotonic
+        spoke = []
         for fd, mask in self._epoll.poll(timeout):
             if (client := self._clients.get(fd)) is None:
                 if fd == self._until_eof:
@@ -124,8 +125,11 @@ class Server:
                     self._accept()
             elif mask & select.EPOLLOUT:
                 self._flush(client)
-            else:
-                self._receive(client)
+            elif self._receive(client):
+                spoke.append(client)
+        for client in sorted(spoke, key=lambda one: one.arrived_ns):  # a queue must be joined in order of arrival
+            while self._take(client):
+                pass
 
     def _accept(self) -> None:
         while True:
@@ -139,21 +143,21 @@ class Server:
             self._clients[connection.fileno()] = _Client(connection)
             self._epoll.register(connection.fileno(), select.EPOLLIN)
 
-    def _receive(self, client: _Client) -> None:
+    def _receive(self, client: _Client) -> bool:
+        """Whether it sent something."""
         try:
             data, control, _, _ = client.socket.recvmsg(_LARGEST_READ, CONTROL_ROOM)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, control = b"", []
         if not data:
             self._gone(client)
-            return
+            return False
         stamp = kernel_ns(control)
         client.arrived_ns = stamp - self._offset_ns if stamp else now_ns()
         client.received += data
-        while self._take(client):
-            pass
+        return True
 
     def _take(self, client: _Client) -> bool:
         """One whole request of what has been received; False where there is none."""
@@ -179,7 +183,7 @@ class Server:
         encoder = self._encoders.get(form)
         if encoder is None:
             encoder = self._encoders[form] = Encoder(form)
-        offsets, tokens = self._timelines.next(request_id, wanted)
+        offsets, tokens, waits_ns = self._timelines.next(request_id, wanted, client.arrived_ns)
         if not form.stream:
             offsets, tokens = offsets[-1:], tokens[-1:]
         row = self._log.begin(request_id, client.arrived_ns, 0)
@@ -188,7 +192,7 @@ class Server:
             self._free.append(len(self._answers))
             self._answers.append(None)
         place = self._free.pop()
-        self._answers[place] = _Answer(client, row, due, encoder.events(tokens))
+        self._answers[place] = _Answer(client, row, client.arrived_ns + waits_ns, due, encoder.events(tokens))
         heappush(self._due, due[0] << _PLACE_BITS | place)
 
     # -- what goes ----------------------------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ class Server:
         carried = answer.events.carried[:written]
         self._log.events(answer.row, answer.due_ns[:written], answer.written_ns, carried, answer.wrote_ns)
         ended = answer.written_ns[-1] if written else now_ns()
-        self._log.end(answer.row, ended, answer.arrival_ns, sum(carried), finish)
+        self._log.end(answer.row, ended, answer.started_ns, sum(carried), finish)
 
     def _write(self, client: _Client, data: bytes) -> bool:
         """Sends at once what the socket takes, and the rest when it takes more. False where nobody is there to read."""
@@ -262,9 +266,22 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--jitter", type=float, default=0.2, help="share of each length, 0 to 1")
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--schedule", type=Path, metavar="FILE", help="in place of these: when each event is due")
+    flags.add_argument(
+        "--slot-ms", type=float, metavar="MS", help="in place of these: a queue before slots, each taken so long"
+    )
+    flags.add_argument("--slots", type=int, default=1, help="how many (with --slot-ms)")
+    flags.add_argument("--service", choices=("fixed", "exponential"), default="fixed", help="(with --slot-ms)")
     flags.add_argument("--until-eof", action="store_true", help="end with the standard input too")
     flags.add_argument("--log", type=Path, metavar="FILE", help="write the truth log here at the end")
     return flags
+
+
+def _timelines(flags: argparse.Namespace) -> Timelines:
+    if flags.schedule:
+        return Scheduled(flags.schedule)
+    if flags.slot_ms is not None:
+        return Queued(SlotProfile(round(flags.slot_ms * _MS), flags.slots, flags.service), flags.seed)
+    return Jittered(round(flags.ttft_ms * _MS), round(flags.itl_ms * _MS), flags.jitter, flags.seed)
 
 
 def main() -> int:
@@ -272,11 +289,7 @@ def main() -> int:
     parser = _parser()
     flags = parser.parse_args()
     try:
-        timelines: Timelines = (
-            Scheduled(flags.schedule)
-            if flags.schedule
-            else Jittered(round(flags.ttft_ms * _MS), round(flags.itl_ms * _MS), flags.jitter, flags.seed)
-        )
+        timelines = _timelines(flags)
     except (OSError, KeyError, ValueError) as error:
         parser.error(f"--schedule: {error}")
     log = LogWriter()

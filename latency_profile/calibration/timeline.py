@@ -2,12 +2,20 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Timeline = tuple[NDArray[np.int64], tuple[int, ...]]  # of each event: ns from the arrival; tokens of the answer by then
+from latency_profile.simulator.slots import SlotProfile, Slots
+
+
+class Timeline(NamedTuple):
+    """Of one answer."""
+
+    offsets_ns: NDArray[np.int64]  # of each event, from the request's arrival
+    tokens: tuple[int, ...]  # of the answer by then
+    waits_ns: int = 0  # from the arrival to the beginning of its service
 
 
 @lru_cache
@@ -16,7 +24,7 @@ def _counted(tokens: int) -> tuple[int, ...]:
 
 
 class Timelines(Protocol):
-    def next(self, request_id: str, tokens: int) -> Timeline:
+    def next(self, request_id: str, tokens: int, arrival_ns: int) -> Timeline:
         """Of the request that has just arrived and wants so many tokens."""
 
 
@@ -28,12 +36,24 @@ class Jittered:
         self._ttft_ns, self._itl_ns, self._jitter = ttft_ns, itl_ns, jitter
         self._generator = np.random.default_rng(seed)
 
-    def next(self, request_id: str, tokens: int) -> Timeline:
-        del request_id
+    def next(self, request_id: str, tokens: int, arrival_ns: int) -> Timeline:
+        del request_id, arrival_ns
         lengths = self._generator.uniform(1 - self._jitter, 1 + self._jitter, tokens)
         lengths[0] *= self._ttft_ns
         lengths[1:] *= self._itl_ns
-        return np.cumsum(lengths).astype(np.int64), _counted(tokens)
+        return Timeline(np.cumsum(lengths).astype(np.int64), _counted(tokens))
+
+
+class Queued:
+    """A queue before slots: all tokens of an answer come together when its service ends."""
+
+    def __init__(self, profile: SlotProfile, seed: int) -> None:
+        self._slots = Slots(profile, seed)
+
+    def next(self, request_id: str, tokens: int, arrival_ns: int) -> Timeline:
+        del request_id
+        start_ns, end_ns = self._slots.take(arrival_ns)
+        return Timeline(np.full(tokens, end_ns - arrival_ns), _counted(tokens), start_ns - arrival_ns)
 
 
 class Scheduled:
@@ -48,9 +68,9 @@ class Scheduled:
             raise ValueError("a schedule needs a row or more, and of each row an event or more")
         self._starts, self._offsets, self._tokens = starts, offsets, tokens
 
-    def next(self, request_id: str, tokens: int) -> Timeline:
-        del tokens
+    def next(self, request_id: str, tokens: int, arrival_ns: int) -> Timeline:
+        del tokens, arrival_ns
         number = request_id.rpartition("-")[2]
         row = int(number) % (len(self._starts) - 1) if number.isdigit() else 0
         place = slice(self._starts[row], self._starts[row + 1])
-        return self._offsets[place], tuple(np.cumsum(self._tokens[place]).tolist())
+        return Timeline(self._offsets[place], tuple(np.cumsum(self._tokens[place]).tolist()))

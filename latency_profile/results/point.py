@@ -11,9 +11,9 @@ from latency_profile.client_health import client_health
 from latency_profile.cost import cost
 from latency_profile.fingerprint import fingerprint
 from latency_profile.goodput import goodput
-from latency_profile.measures import Rows, Window
+from latency_profile.measures import Rows, Span, Window
 from latency_profile.prefix_cache import prefix_cache
-from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in_window
+from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in
 from latency_profile.records import NONE, PointContext, Records
 from latency_profile.results.errors import errors_by_kind, seed_errors
 from latency_profile.results.latency import latency, server_times, stalls
@@ -63,7 +63,7 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
     summaries = _summaries(records, rows, good)
     verdict = judge(records, model)
     gaps = measures.gaps(records, rows & span.rows) if context.streaming else None
-    bounded = bounded_rates(records, rows, span)
+    bounded = bounded_rates(records, rows, span.filled)
     rates = bounded[0] if bounded else None
     metrics = _metrics(records, rows, good, summaries)
     return PointResult(
@@ -106,6 +106,7 @@ def _window(rows: Rows, span: Window) -> WindowBounds:
         start_s=span.start_ns / NS_PER_S,
         end_s=span.end_ns / NS_PER_S,
         requests=int((rows & span.rows).sum()),
+        rates_start_s=span.filled.start_ns / NS_PER_S,
         warmup_found_s=None if warmup_ns is None else warmup_ns / NS_PER_S,
         steady=None if found is None else found.steady,
         drift=None if found is None else Drifts(ttft=found.drifts.get("ttft"), e2e=found.drifts.get("e2e")),
@@ -122,15 +123,15 @@ def _summaries(records: Records, rows: Rows, good: Rows) -> dict[str, Summary]:
     summaries = {
         "per_token_latency_ms": ms(measures.time_per_token(records, rows)),
         "latency_ms": ms(measures.end_to_end(records, good, "sent_ns")),
-        "normalized_time_per_output_token_ms": ms(measures.normalized_time_per_output_token(records, rows)),
+        "normalized_time_per_output_token_ms": ms(measures.normalized_time_per_output_token(records, good)),
         "input_len": summarize(records["input_tokens"][good].astype(np.int64)),
         "output_len": summarize(records["output_tokens"][known].astype(np.int64)),
     }
     if records.context.streaming:
         summaries |= {
             "TTFT_ms": ms(measures.time_to_first_token(records, good, "sent_ns")),
-            "ITL_ms": ms(measures.gaps(records, rows)),
-            "TPOT_ms": ms(measures.time_per_output_token(records, rows)),
+            "ITL_ms": ms(measures.gaps(records, good)),
+            "TPOT_ms": ms(measures.time_per_output_token(records, good)),
         }
     return summaries
 
@@ -220,15 +221,16 @@ def _load(records: Records, rows: Rows, span: Window) -> Load:
     closed, burst = context.concurrency is not None, measures.is_burst(context)
     sent, end = records["sent_ns"], records["end_ns"]
 
-    def per_second(happened: Rows) -> float | None:
-        return int((rows & happened).sum()) / span.length_s if span.length_s > 0 else None
+    def per_second(happened: Rows, over: Span = span) -> float | None:
+        return int((rows & happened).sum()) / over.length_s if over.length_s > 0 else None
 
     def seconds(level: float) -> float | None:
         value = quantile(lateness, level)
         return None if value is None else value / NS_PER_S
 
     lateness = measures.lateness_ns(records, rows & span.rows)
-    ended = measures.succeeded(records, rows) & (end >= span.start_ns) & (end <= span.end_ns)
+    filled = span.filled
+    ended = measures.succeeded(records, rows) & (end > filled.start_ns) & (end <= filled.end_ns)
     return Load(
         arrival_process=arrival_process(context),
         streaming=context.streaming,
@@ -236,7 +238,7 @@ def _load(records: Records, rows: Rows, span: Window) -> Load:
         request_rate=context.request_rate,
         offered_requests_per_s=None if closed or burst else per_second(span.rows),
         sent_requests_per_s=per_second(np.asarray((sent >= span.start_ns) & (sent <= span.end_ns))),
-        completed_requests_per_s=per_second(ended),
+        completed_requests_per_s=per_second(ended, filled),
         lateness=None if closed else Lateness(p50_s=seconds(0.5), p99_s=seconds(0.99), max_s=seconds(1.0)),
         counts=msgspec.convert(measures.counts(records, rows), RequestCounts, from_attributes=True),
     )
@@ -270,7 +272,7 @@ def _by_url(records: Records, rows: Rows, span: Window) -> list[UrlResult] | Non
         there = rows & (records["url"] == number)
         due = there & span.rows
         counts = measures.counts(records, due)
-        rates = rates_in_window(records, there, span)
+        rates = rates_in(records, there, span.filled)
         found.append(
             UrlResult(
                 url=url,

@@ -17,7 +17,7 @@ from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]
@@ -153,6 +153,14 @@ class WindowBounds(_Whole, frozen=True, kw_only=True):
     start_s: float
     end_s: float
     requests: Annotated[int, Meta(ge=0, description="that were due in it (closed loop: sent in it)")]
+    rates_start_s: Annotated[
+        float,
+        Meta(
+            description="throughput, cost and completed_requests_per_s are counted from here to end_s: when 95 % of "
+            "the first 20 requests (closed loop: its clients' first ones) had ended, or start_s where that is later. "
+            "Before, an empty server's answers are only on their way. Not before end_s: there are no rates"
+        ),
+    ]
     warmup_found_s: Annotated[
         float | None, Meta(description="end of the warm-up that was found, which the window leaves out; null: none was")
     ]
@@ -206,10 +214,10 @@ class Load(_Whole, frozen=True, kw_only=True):
 
 
 class Throughput(_Whole, frozen=True, kw_only=True):
-    """Of succeeded answers, received inside the window, per second of it.
+    """Of succeeded answers, received between window.rates_start_s and window.end_s, per second of that.
 
     _low and _high: the ends of the 95 % interval of the rate that would be found in the long run at this load, from how
-    hundredths of the window differ. Null for a burst, and where nothing was received.
+    hundredths of that time differ. Null for a burst, and where nothing was received.
     """
 
     requests_per_s: Rate

@@ -16,12 +16,13 @@ from typing import NoReturn
 from latency_profile.errors import Exit, UsageError
 from latency_profile.simulator import faults, protocols
 from latency_profile.simulator.engine import Engine, EngineProfile
-from latency_profile.simulator.fixed import FixedTiming, FixedTimingProfile, SlotProfile, SlotTiming
+from latency_profile.simulator.fixed import FixedTiming, FixedTimingProfile, SlotTiming
 from latency_profile.simulator.job import Timing
 from latency_profile.simulator.log import LogWriter
 from latency_profile.simulator.profiles import PROFILES
 from latency_profile.simulator.protocols.base import Served, ServerProtocol
 from latency_profile.simulator.server import Server
+from latency_profile.simulator.slots import SlotProfile
 from latency_profile.simulator.text import Vocabulary
 
 _MILLISECOND = 1_000_000

@@ -4,9 +4,9 @@ import random
 from collections import deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Literal
 
 from latency_profile.simulator.job import Emission, Job, Stats
+from latency_profile.simulator.slots import SlotProfile, Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +87,15 @@ class FixedTiming:
         return round(mean_ns * (1 + self._random[job].uniform(-self.profile.jitter, self.profile.jitter)))
 
 
-@dataclass(frozen=True, slots=True)
-class SlotProfile:
-    """`servers` equal slots before one first-come-first-served queue."""
-
-    service_ns: int  # mean
-    servers: int = 1
-    service: Literal["fixed", "exponential"] = "fixed"
-
-
 class SlotTiming:
-    """M/D/c or M/M/c as the arrivals make it: departure = max(arrival, earliest free slot) + S. Implements `Timing`.
+    """A queue before slots. Implements `Timing`.
 
-    With one server these are Lindley's recursion's departures. All tokens of a job come together when it departs. A
-    cancelled job keeps its service time, because departures after it are promised already.
+    All tokens of a job come together when it departs. A cancelled job keeps its service time, because departures after
+    it are promised already.
     """
 
     def __init__(self, profile: SlotProfile, seed: int = 0) -> None:
-        self.profile = profile
-        self._free = [0] * profile.servers  # heap: when each slot is free again
-        self._random = random.Random(seed)
+        self._slots = Slots(profile, seed)
         self._departures: list[tuple[int, int, Job]] = []  # heap: (departure, order of admission, job)
         self._starts: deque[int] = deque()  # of jobs that had to queue, ascending
         self._admitted = 0
@@ -114,16 +103,12 @@ class SlotTiming:
         self._stats = Stats()
 
     def admit(self, job: Job) -> None:
-        start_ns = max(job.arrival_ns, self._free[0])
-        service_ns = self.profile.service_ns
-        if self.profile.service == "exponential":
-            service_ns = round(self._random.expovariate(1 / self.profile.service_ns))
-        heapreplace(self._free, start_ns + service_ns)
+        start_ns, departure_ns = self._slots.take(job.arrival_ns)
         job.ready_ns, job.started_ns = job.arrival_ns, start_ns
         self._admitted += 1
         self._now_ns = max(self._now_ns, job.arrival_ns)
         self._starts.append(start_ns)
-        heappush(self._departures, (start_ns + service_ns, self._admitted, job))
+        heappush(self._departures, (departure_ns, self._admitted, job))
 
     def cancel(self, job: Job) -> None:
         job.cancelled = True

@@ -1,5 +1,6 @@
 """Numbers about samples: summaries, percentiles and means with their intervals, rates, trends. Pure."""
 
+from latency_profile.statistics.censoring import filled, ordered
 from latency_profile.statistics.describe import describe
 from latency_profile.statistics.means import mean_interval, rate_interval
 from latency_profile.statistics.memory import autocorrelation_time, autoregressive_time
@@ -34,9 +35,11 @@ __all__ = [
     "binomial_ranks",
     "describe",
     "effective_size",
+    "filled",
     "growth",
     "mean_and_sd",
     "mean_interval",
+    "ordered",
     "quantile",
     "rate_interval",
     "summarize",

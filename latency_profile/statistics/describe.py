@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_profile.statistics.censoring import ordered
 from latency_profile.statistics.means import mean_interval
 from latency_profile.statistics.memory import autocorrelation_time, autoregressive_time
 from latency_profile.statistics.percentiles import memory_of, percentile
@@ -26,17 +27,18 @@ class MeanKnown(NamedTuple):
 def describe(sample: Sample) -> Distribution:
     """Everything that the results say of a latency, in seconds.
 
-    Unfinished values are taken in two ways: as they are already (which bounds each percentile and the mean from below)
-    and as infinite (from above). A percentile that falls among them is not resolved.
+    Unfinished values are taken in three ways: as they are already (which bounds each percentile and the mean from
+    below), as infinite (from above), and for the percentile itself where the others' distribution puts them (`filled`).
+    A percentile that falls beyond all finished values is not resolved.
     """
-    at_least = np.sort(sample.values)
-    finished = at_least if sample.unfinished is None else np.sort(sample.values[~sample.unfinished])
+    whole, values = ordered(sample)
+    at_least, finished = values.at_least, values.finished
     mean, sd = mean_and_sd(finished) if len(finished) else (None, None)
     if len(finished) == len(at_least):
         known = _mean(sample, mean or 0.0, sd or 0.0)
     else:
         known = _mean(sample, *mean_and_sd(at_least))
-    memory = max(known.memory, memory_of(sample, at_least))
+    memory = max(known.memory, memory_of(whole, values.estimated))
 
     def seconds(ns: float | None) -> float | None:
         return None if ns is None else ns / NS_PER_S
@@ -51,10 +53,10 @@ def describe(sample: Sample) -> Distribution:
         sd_s=seconds(sd),
         min_s=seconds(quantile(finished, 0.0)),
         max_s=seconds(quantile(finished, 1.0)),
-        p50=percentile(sample, at_least, finished, 0.5, memory),
-        p90=percentile(sample, at_least, finished, 0.9, memory),
-        p95=percentile(sample, at_least, finished, 0.95, memory),
-        p99=percentile(sample, at_least, finished, 0.99, memory),
+        p50=percentile(whole, values, 0.5, memory),
+        p90=percentile(whole, values, 0.9, memory),
+        p95=percentile(whole, values, 0.95, memory),
+        p99=percentile(whole, values, 0.99, memory),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_profile.statistics.censoring import Ordered
 from latency_profile.statistics.memory import autoregressive_time, paired_time
 from latency_profile.statistics.samples import CONFIDENCE, NS_PER_S, Percentile, Sample
 from latency_profile.statistics.summary import quantile
@@ -96,32 +97,25 @@ def memory_of(sample: Sample, ordered: NDArray[Any]) -> float:
     return 1.0 if middle is None else max(1.0, autoregressive_time(excess(sample, middle).residuals))
 
 
-def percentile(
-    sample: Sample, at_least: NDArray[Any], finished: NDArray[Any], level: float, memory: float
-) -> Percentile:
-    """The `level` percentile with its interval.
+UNKNOWN = Percentile(value_s=None, low_s=None, high_s=None, resolved=False, effective_n=0.0)
 
-    at_least: all values, ascending; finished: those of them that are final, ascending; memory: see `effective_size`.
-    """
-    value = quantile(at_least, level)
+
+def percentile(sample: Sample, known: Ordered, level: float, memory: float) -> Percentile:
+    """The `level` percentile with its interval. sample, known: from `ordered`; memory: see `effective_size`."""
+    value = quantile(known.estimated, level)
     if value is None:
-        return Percentile(value_s=None, low_s=None, high_s=None, resolved=False, effective_n=0.0)
+        return UNKNOWN
     effective = effective_size(sample, value, memory)
-    return at_ranks(at_least, finished, value, effective, binomial_ranks(math.floor(effective), level))
+    return at_ranks(known, value, effective, binomial_ranks(math.floor(effective), level))
 
 
-def at_ranks(
-    at_least: NDArray[Any],
-    finished: NDArray[Any],
-    value: float,
-    effective: float,
-    ranks: tuple[int | None, int | None],
-) -> Percentile:
+def at_ranks(known: Ordered, value: float, effective: float, ranks: tuple[int | None, int | None]) -> Percentile:
     """A percentile `value` with the interval between two ranks of so many independent values (None: there is none).
 
     Rank r of the effective size stands for a block of size / independent ranks: its outer end is taken. In tiny samples
     the interpolated value can fall outside the ranks' values; the interval is then widened to hold it.
     """
+    at_least, finished = known.at_least, known.finished
     size, independent = len(at_least), math.floor(effective)
     lower, upper = ranks
     low = high = None

@@ -34,7 +34,10 @@ class Percentile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     value_s: Annotated[
         float | None,
-        Meta(description="the sample's percentile; only a lower bound where it falls among unfinished requests"),
+        Meta(
+            description="the sample's percentile, unfinished requests taken to end as others did that had waited as "
+            "long (Kaplan-Meier); only a lower bound where it falls beyond all finished ones"
+        ),
     ]
     low_s: Annotated[float | None, Meta(description="lower end of the 95 % interval; null: the sample gives none")]
     high_s: Annotated[float | None, Meta(description="upper end of the 95 % interval; null: the sample gives none")]
@@ -49,7 +52,11 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     n: Annotated[int, Meta(ge=0, description="finished values")]
     unfinished: Annotated[
-        int, Meta(ge=0, description="requests still waiting at the stop, which count as at least as slow as they were")
+        int,
+        Meta(
+            ge=0,
+            description="requests still waiting at the stop. They widen the intervals: they may take any time more",
+        ),
     ]
     mean_s: float | None
     mean_low_s: Annotated[

@@ -17,9 +17,11 @@ from latency_profile.statistics import (
     Sample,
     describe,
     effective_size,
+    ordered,
     quantile,
 )
-from latency_profile.statistics.percentiles import at_ranks, memory_of
+from latency_profile.statistics.censoring import Ordered
+from latency_profile.statistics.percentiles import UNKNOWN, at_ranks, memory_of
 
 LEVELS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}  # what is to be known
 # p99 takes some 1,000 independent requests to be bounded at all, and mostly 10,000 to be known to a few percent. From
@@ -44,26 +46,24 @@ class Precision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 Precisions = dict[str, dict[str, Precision]]  # by metric and level
 
 
-def shared_effective_size(sample: Sample, ordered: NDArray[np.generic]) -> float:
-    """The smallest effective size of the sample over LEVELS; `ordered`: its values, ascending.
+def shared_effective_size(sample: Sample, values: NDArray[np.generic]) -> float:
+    """The smallest effective size of the sample over LEVELS; values: its own, ascending.
 
     Beyond p99 lie so few values that a series must be very long before it shows in how long clusters they come. Taken
     by itself, p99 of the times in a queue was missed at some look by a quarter of 200 streams; with the memory of p50
     and p95 taken for its own as well, by one (utilization 0.8, 10,000 requests, a look every 50).
     """
-    memory = memory_of(sample, ordered)
-    return min(effective_size(sample, quantile(ordered, level) or 0.0, memory) for level in LEVELS.values())
+    memory = memory_of(sample, values)
+    return min(effective_size(sample, quantile(values, level) or 0.0, memory) for level in LEVELS.values())
 
 
-def anytime_percentile(sample: Sample, level: float, bound: Anytime, effective: float) -> Percentile:
+def anytime_percentile(known: Ordered, level: float, bound: Anytime, effective: float) -> Percentile:
     """A percentile with its interval by `bound`, in seconds; unfinished values as `statistics.describe` takes them."""
-    at_least = np.sort(sample.values)
-    finished = at_least if sample.unfinished is None else np.sort(sample.values[~sample.unfinished])
-    value = quantile(at_least, level)
+    value = quantile(known.estimated, level)
     independent = math.floor(effective)
     if value is None or independent < 1:
-        return Percentile(value_s=None, low_s=None, high_s=None, resolved=False, effective_n=0.0)
-    return at_ranks(at_least, finished, value, effective, bound.ranks(independent, level))
+        return UNKNOWN
+    return at_ranks(known, value, effective, bound.ranks(independent, level))
 
 
 def describe_anytime(sample: Sample) -> Distribution:
@@ -74,9 +74,10 @@ def describe_anytime(sample: Sample) -> Distribution:
     found = describe(sample)
     if not len(sample.values):
         return found
-    effective = shared_effective_size(sample, np.sort(sample.values))
+    whole, known = ordered(sample)
+    effective = shared_effective_size(whole, known.estimated)
     levels = {**LEVELS, "p90": 0.9}
-    replaced = {name: anytime_percentile(sample, level, ONE_BY_ONE, effective) for name, level in levels.items()}
+    replaced = {name: anytime_percentile(known, level, ONE_BY_ONE, effective) for name, level in levels.items()}
     return msgspec.structs.replace(found, **replaced)
 
 
@@ -90,10 +91,11 @@ def precision(samples: Mapping[str, Sample], target: float) -> Precisions:
 
 
 def _of_one(sample: Sample, bound: Anytime, target: float) -> dict[str, Precision]:
-    effective = shared_effective_size(sample, np.sort(sample.values)) if len(sample.values) else 0.0
+    whole, known = ordered(sample)
+    effective = shared_effective_size(whole, known.estimated) if len(sample.values) else 0.0
     found = {}
     for name, level in LEVELS.items():
-        half_width = relative_half_width(anytime_percentile(sample, level, bound, effective))
+        half_width = relative_half_width(anytime_percentile(known, level, bound, effective))
         found[name] = Precision(
             relative_half_width=half_width,
             effective_n=round(effective, 1),

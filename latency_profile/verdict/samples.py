@@ -1,9 +1,10 @@
-"""TOO_FEW_SAMPLES: the point does not tell where its p99 is."""
+"""TOO_FEW_SAMPLES: the point does not tell where its p99 is, or ended before it could show anything."""
 
 import math
 
 from latency_profile import measures
-from latency_profile.statistics import CONFIDENCE, Distribution
+from latency_profile.measures import is_burst
+from latency_profile.statistics import CONFIDENCE, NS_PER_S, Distribution
 from latency_profile.until_ci.precision import ONE_BY_ONE
 from latency_profile.until_ci.result import describer
 from latency_profile.verdict.evidence import Evidence
@@ -13,6 +14,21 @@ SAMPLES_FOR_P99 = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(0.99))
 
 
 def too_few(known: Evidence) -> list[str]:
+    return _over_too_soon(known) + _no_p99(known)
+
+
+def _over_too_soon(known: Evidence) -> list[str]:
+    """A window that ends before its first answers do has no throughput, and cannot show that a backlog grows."""
+    span = known.span
+    if is_burst(known.records.context) or span.filled.length_s > 0 or not known.measured.any():
+        return []
+    return [
+        f"The window ends at {span.end_ns / NS_PER_S:.1f} s, before the first requests have ended "
+        f"(at {span.ramp_ends_ns / NS_PER_S:.1f} s): it has no throughput, and does not show if the server keeps up."
+    ]
+
+
+def _no_p99(known: Evidence) -> list[str]:
     records, rows = known.records, known.measured
     origin, word = ("sent_ns", "service") if records.context.concurrency is not None else ("due_ns", "response")
     describe, fewest = describer(records.context), SAMPLES_FOR_P99

@@ -3,9 +3,7 @@
 import numpy as np
 
 from latency_profile import measures
-from latency_profile.measures import Rows
-from latency_profile.records import Records
-from latency_profile.statistics import NS_PER_S, growth, quantile
+from latency_profile.statistics import NS_PER_S, growth
 from latency_profile.verdict.evidence import Evidence
 
 # The backlog is read at so many equal steps over the window's second half. One-sided 99.5 % point of Student's t with
@@ -14,8 +12,6 @@ GROWTH_STEPS = 20
 GROWTH_T_LIMIT = 2.861
 # Growth at a hundredth of the offered rate takes a hundred latencies to double what is in flight (Little).
 GROWTH_SHARE_LIMIT = 0.01
-# Before the first answers end, everything in flight is the ramp. These many first requests met an empty server.
-RAMP_REQUESTS = 20
 
 
 def saturated(known: Evidence) -> list[str]:
@@ -24,7 +20,7 @@ def saturated(known: Evidence) -> list[str]:
     context = records.context
     if context.concurrency is not None or context.request_rate is None or not rows.any():
         return []
-    start = max((span.start_ns + span.end_ns) // 2, _ramp_ns(records, rows))
+    start = max((span.start_ns + span.end_ns) // 2, span.ramp_ends_ns)
     if span.end_ns - start < GROWTH_STEPS:
         return []
     times = np.linspace(start, span.end_ns, GROWTH_STEPS + 1).astype(np.int64)
@@ -41,12 +37,3 @@ def saturated(known: Evidence) -> list[str]:
         f"The backlog grew by {found.per_s:.2f} requests/s over the last {half_s:.1f} s of the window, at "
         f"{offered:.2f} requests/s offered; a steady server's grows by less than {limit:.2f}."
     ]
-
-
-def _ramp_ns(records: Records, rows: Rows) -> int:
-    """When the ramp is over: after the p90 of the first requests' E2E, or 0 where none of them was answered."""
-    due = records["due_ns"]
-    first = np.flatnonzero(measures.succeeded(records, rows) & (due >= 0))
-    first = first[np.argsort(due[first], kind="stable")][:RAMP_REQUESTS]
-    ramp = quantile(np.sort((records["end_ns"] - due)[first]), 0.9)
-    return 0 if ramp is None else round(ramp)

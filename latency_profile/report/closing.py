@@ -1,0 +1,17 @@
+"""The last line of a profile's log: what came out, in a line that a person or a cluster's event can carry."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from latency_profile.errors import Exit
+from latency_profile.report.console import TableRow
+from latency_profile.verdict import UNUSABLE, Kind
+
+
+def closing_line(rows: Sequence[TableRow], code: Exit) -> str:
+    """The verdicts, why points must not be used, and the exit code."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(row.verdict for row in rows).items())
+    barred = [row for row in rows if Kind(row.verdict) in UNUSABLE]
+    why = "".join(f". At {row.load}: {' '.join(row.reasons)}".rstrip(".") for row in barred)
+    points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
+    return f"{points}: {counted or 'none measured'}{why}. Exit code {int(code)}."
