@@ -52,7 +52,7 @@ def time_to_first_request() -> float:
 
 def peak_memory_mb(requests: int) -> tuple[float, dict[str, float]]:
     """The peak of all processes of one run together, and each one's own peak, MB."""
-    peak, peaks = 0.0, {}
+    peak, peaks = 0.0, dict[str, float]()
     with tempfile.TemporaryDirectory() as name, simulator("--fixed-timing", "5,1") as port:
         command = [sys.executable, "benchmark_serving.py", "--host=127.0.0.1", f"--port={port}", "--save-json-results"]
         command += ["--tokenizer=bundled", "--input-len=32", "--output-len=8", "--ignore-eos", "--stream-request"]

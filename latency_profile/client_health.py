@@ -217,7 +217,8 @@ def first_token_errors_s(records: Records, rows: Rows) -> tuple[float | None, fl
 def _first_event_error_ns(records: Records, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
     """Of answers whose first event was read late, together with later ones: an event that shares its stamp with n later
     ones came about n gaps earlier, less as many as this server sends at once anyhow, and no earlier than the loop had
-    last looked."""
+    last looked. Where n gaps do not fit into the time since then, the server was uneven: all came in that time, and
+    n + 1 times anywhere in it lie n / (n + 2) of it apart on average."""
     events = np.diff(records.event_start)[chosen]
     early = records["first_early_ns"][chosen]
     errors = np.zeros(len(chosen))
@@ -226,7 +227,9 @@ def _first_event_error_ns(records: Records, chosen: NDArray[np.intp]) -> NDArray
         gap, bunch = _cadence(records, chosen[events > 1])
         for place in suspects:
             together = max(0, _together(_times(records, chosen[place])) - bunch)
-            errors[place] = min(together * gap, float(early[place]))
+            usual, most = together * gap, float(early[place])
+            uneven = most * max(together / (together + 2), most / usual) if usual else 0.0
+            errors[place] = usual if usual <= most else uneven
     return errors
 
 

@@ -163,9 +163,10 @@ def _waited(health: ClientHealth) -> str:
     waiting = health.most_waiting_for_connection or 0
     if not waiting:
         return ""
+    many = f"Up to {waiting} requests" if waiting > 1 else "A request"
     return (
-        f" Up to {waiting} requests of one process waited for a connection (--tcp-conn-limit, the limit of open files, "
-        f"or a server that is slow to accept them)."
+        f" {many} of one process waited for a connection (--tcp-conn-limit, the limit of open files, or a server that "
+        f"is slow to accept them)."
     )
 
 
