@@ -5,14 +5,17 @@ export PYTHON # tests/servers/install_*.sh make environments of it
 VENV := .venv
 BIN := $(VENV)/bin
 
+LOCK := $(BIN)/uv --no-config pip compile --quiet --upgrade --python-version 3.12 --generate-hashes --only-binary :all: \
+	--no-emit-index-url --custom-compile-command "make lock"
+
 .DELETE_ON_ERROR:
-.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve triton lint fuzz docs benchmarks clean
+.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve test-image image lock triton lint fuzz docs manifests benchmarks clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
 
 test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
-	$(BIN)/python -m pytest -m "not slow and not vllm and not jetstream and not transformers_serve"
+	$(BIN)/python -m pytest -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
 
 test-slow: $(VENV)/.test ## tests that take more than 30 s each
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +31,21 @@ test-jetstream: $(VENV)/.test ## profiles of a real JetStream with its mock engi
 test-transformers-serve: $(VENV)/.test ## profiles of a real `transformers serve` on the CPU; 1.6 GB in .venvs/transformers-serve
 	tests/servers/install_transformers_serve.sh
 	$(BIN)/python -m pytest -m transformers_serve
+
+test-image: $(VENV)/.test ## the image, built once and run as a strict cluster runs it; installs podman where that may be done
+	tests/containers/install.sh
+	$(BIN)/python -m pytest -m image
+
+image: ## the image by podman, on a base made here where there is none; elsewhere: docker build -t inference-benchmark .
+	tests/containers/build.sh localhost/inference-benchmark
+
+lock: $(VENV)/bin/python ## requirements.lock anew: the newest wheels for the image's Python, the same for amd64 and arm64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9,<1"
+	$(LOCK) --python-platform aarch64-manylinux_2_28 --output-file requirements.lock requirements.txt
+	cp requirements.lock requirements.lock.arm64
+	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements.lock requirements.txt
+	cmp requirements.lock requirements.lock.arm64
+	rm requirements.lock.arm64
 
 triton: ## a real Triton for `make test`, 250 MB in .venvs/triton; without it its tests say so
 	-tests/servers/install_triton.sh
@@ -48,6 +66,9 @@ docs: $(VENV)/.test ## what is generated from the code: the tables of settings a
 	$(BIN)/python -m latency_profile.settings > docs/settings.md
 	$(BIN)/python -m latency_profile.settings.doors
 	$(BIN)/python -m latency_profile.results.schema
+
+manifests: $(VENV)/.runtime ## the generated files of deploy/, from the settings and deploy/kinds; needs kubectl or kustomize
+	$(BIN)/python -m latency_profile.settings.manifest deploy
 
 clean:
 	rm -rf $(VENV) .venvs results .pytest_cache .mypy_cache .ruff_cache

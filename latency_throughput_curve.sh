@@ -7,6 +7,17 @@
 # Nothing secret becomes an argument, where `ps` shows it: HF_TOKEN, API keys and headers stay in the environment.
 set -euf -o pipefail  # f: a rate of * is no file name
 
+# As the first process of a container this shell gets a signal only from the moment at which it is trapped.
+stopped=""
+# shellcheck disable=SC2329  # the traps call it
+hand_on() { # SIGNAL: to the child that is running, if there is one
+  local child
+  stopped=$1
+  for child in $(jobs -p); do kill -s "$1" "$child" 2>/dev/null || true; done
+}
+trap 'hand_on TERM' TERM
+trap 'hand_on INT' INT
+
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 arguments=()
 
@@ -123,16 +134,28 @@ arrival ARRIVAL
 burstiness BURSTINESS
 calibration-cadence CALIBRATION_CADENCE
 workers WORKERS
+shards SHARDS
+shard-index SHARD_INDEX
+shard-timeout SHARD_TIMEOUT
 file-prefix FILE_PREFIX
 output-dir OUTPUT_DIR
 output-bucket OUTPUT_BUCKET
 output-bucket-filepath OUTPUT_BUCKET_FILEPATH
+output-url OUTPUT_URL
+upload-patience-seconds UPLOAD_PATIENCE_SECONDS
+run-id RUN_ID
 additional-metadata-metrics-to-save ADDITIONAL_METADATA_METRICS_TO_SAVE
 machine-cost MACHINE_COST
+compare-with COMPARE_WITH
+compare-measure COMPARE_MEASURE
+compare-margin COMPARE_MARGIN
+compare-since COMPARE_SINCE
 goodput GOODPUT
 prometheus-url PROMETHEUS_URL
 pm-namespace PM_NAMESPACE
 pm-job PM_JOB
+metrics-port METRICS_PORT
+termination-log TERMINATION_LOG
 config CONFIG
 END
 
@@ -151,21 +174,13 @@ calibration-search CALIBRATION_SEARCH
 dry-run DRY_RUN
 save-json-results SAVE_JSON_RESULTS
 save-aggregated-result SAVE_AGGREGATED_RESULT
+resume RESUME
 scrape-server-metrics SCRAPE_SERVER_METRICS
+stay STAY
 END
 
 if [[ -n ${HEADER:-} ]]; then export LATENCY_PROFILE_HEADER=$HEADER; fi
 if [[ -n ${API_KEY_ENV:-} ]]; then export LATENCY_PROFILE_API_KEY_ENV=$API_KEY_ENV; fi
-
-stopped=""
-# shellcheck disable=SC2329  # the traps call it
-hand_on() { # SIGNAL: to the child that is running, if there is one
-  local child
-  stopped=$1
-  for child in $(jobs -p); do kill -s "$1" "$child" 2>/dev/null || true; done
-}
-trap 'hand_on TERM' TERM
-trap 'hand_on INT' INT
 
 # A trapped signal interrupts `wait`, so it is called until the child is gone; then it tells the child's own status.
 wait_for() { # CHILD
@@ -181,7 +196,9 @@ wait_for() { # CHILD
   exec "${PYTHON:-python3}" "$here/benchmark_serving.py" "${arguments[@]}"
 ) &
 status=0
-wait_for $! || status=$?
+profile=$!
+if [[ -n $stopped ]]; then hand_on "$stopped"; fi # a signal that came before there was a child to tell
+wait_for "$profile" || status=$?
 
 # After 2 nothing was sent, after 3 a Job should try again: there is nothing to wait for.
 if [[ -z $stopped && $status != 2 && $status != 3 && ${POST_BENCHMARK_SLEEP_TIME:-0} != 0 ]]; then

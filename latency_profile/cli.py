@@ -10,6 +10,8 @@ from pathlib import Path
 
 from latency_profile import __version__
 from latency_profile.errors import Exit, ProfileError, UsageError
+from latency_profile.interrupt import Ended, ending
+from latency_profile.live.termination import LOG
 
 PROGRAM = "latency-profile"
 
@@ -25,13 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    LOG.from_environment(os.environ)
     try:
-        return int(command(arguments))
+        with ending():
+            return int(command(arguments))
     except ProfileError as error:
         print(f"error: {error}", file=sys.stderr)
+        LOG.write(f"error: {str(error).rstrip('.')}. Exit code {int(error.exit_code)}.")
         return int(error.exit_code)
     except KeyboardInterrupt:
         return int(Exit.SIGINT)
+    except Ended:
+        if not LOG.told:
+            LOG.write(f"SIGTERM came before anything was measured. Exit code {int(Exit.SIGTERM)}.")
+        return int(Exit.SIGTERM)
     except BrokenPipeError:  # whoever read our output has gone: nothing is left to say
         return int(Exit.DONE)
     finally:
@@ -103,12 +112,24 @@ def _rerun(arguments: Sequence[str]) -> int:
     return rerun(Path(arguments[0]), arguments[1:], os.environ)
 
 
+def _merge(arguments: Sequence[str]) -> int:
+    from latency_profile.shards.command import command
+
+    return command(arguments)
+
+
 def _comparable(arguments: Sequence[str]) -> int:
     if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
         raise UsageError(f"usage: {PROGRAM} {USAGES['comparable']}")
     from latency_profile.rerun import comparable
 
     return comparable(Path(arguments[0]), Path(arguments[1]))
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from latency_profile.compare.command import command
+
+    return command(arguments)
 
 
 def _backends(arguments: Sequence[str]) -> int:
@@ -118,6 +139,14 @@ def _backends(arguments: Sequence[str]) -> int:
 
     print(backends_table(), end="")
     return Exit.DONE
+
+
+def _recover(arguments: Sequence[str]) -> int:
+    if len(arguments) not in (1, 2) or any(argument.startswith("-") for argument in arguments):
+        raise UsageError(f"usage: {PROGRAM} {USAGES['recover']}")
+    from latency_profile.chunks.recover import recover
+
+    return recover(arguments[0], Path(arguments[1] if len(arguments) > 1 else "."), os.environ)
 
 
 def _simulate(arguments: Sequence[str]) -> int:
@@ -138,13 +167,18 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "demo": (_demo, "profile the embedded model server at five request rates"),
     "backends": (_backends, "list the model servers, their endpoints, and what each can do"),
     "reanalyze": (_reanalyze, "make a point's results again from its records"),
+    "merge": (_merge, "join the records of a run's shards by hand, and judge the whole"),
+    "recover": (_recover, "make records of a point whose client was lost, from what it had stored while it ran"),
     "rerun": (_rerun, "run the profile again that a point's file is of, with prompts of its own"),
     "comparable": (_comparable, "say whether two profiles may be compared, and what differs"),
+    "compare": (_compare, "say whether new profiles are worse than earlier ones, night after night"),
     "simulate": (_simulate, "run the embedded model server"),
 }
 USAGES = {  # of commands without a help of their own
     "demo": "demo [FLAG …]  (flags of profile, which win over the demo's own)",
     "reanalyze": "reanalyze RECORDS.npz [FOLDER]",
+    "merge": "merge FOLDER|gs://BUCKET/FOLDER|RECORDS.npz … [-o FOLDER]  (a run's folder, or a point's in it)",
+    "recover": "recover FOLDER|gs://BUCKET/RUN/point-N/NONCE [FOLDER]  (records and results go into the second)",
     "rerun": "rerun POINT.json [FLAG …]  (flags of profile win over what the file has; data set and tokenizer stay)",
     "comparable": "comparable ONE.json OTHER.json",
     "backends": "backends",

@@ -13,6 +13,7 @@ from latency_profile.answer_tokens import LATE_READ_NS
 from latency_profile.measures import Rows, Window
 from latency_profile.records import Flag, Records, Status
 from latency_profile.sender.job import BEAT_NS
+from latency_profile.shards.structure import step
 from latency_profile.statistics import NS_PER_S, quantile
 from latency_profile.telemetry.processor import ProcessorUse
 
@@ -190,7 +191,7 @@ def turnaround_ns(records: Records, span: Window) -> NDArray[np.int64]:
         begun = records["sent_ns"] >= 0
         for worker in range(workers):
             own = begun & (records["worker"] == worker)
-            places = len(range(worker, concurrency, workers))
+            places = len(range(worker, concurrency, step(records.context.parts, worker) or workers))
             sent, ends = np.sort(records["sent_ns"][own]), np.sort(records["end_ns"][own])
             took = sent[places:] - ends[: max(0, len(sent) - places)]
             found.append(took[(sent[places:] >= span.start_ns) & (sent[places:] < span.end_ns)])

@@ -6,7 +6,7 @@ are compared at equal load. The seed is not either: other draws of the same law 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -32,8 +32,12 @@ FREE = (
     *("request_rate", "request_rates", "concurrencies", "sleep_seconds", "workers", "dry_run"),
     *("calibrate", "calibration_search", "calibration_cadence"),
     *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result"),
+    *("output_url", "upload_patience_seconds", "run_id", "resume"),
     *("output_bucket", "output_bucket_filepath", "additional_metadata_metrics_to_save", "machine_cost"),
     *("scrape_server_metrics", "prometheus_url", "pm_namespace", "pm_job", "config"),
+    *("metrics_port", "termination_log", "stay"),
+    *("shards", "shard_index", "shard_timeout"),
+    *("compare_with", "compare_measure", "compare_margin", "compare_since"),
 )
 _WORKLOAD = ("kind", "dataset_sha256", "tokenizer_sha256")
 _DIGITS = 16
@@ -47,15 +51,24 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def fingerprint(context: PointContext) -> Fingerprint:
-    workload: Mapping[str, Any] = context.provenance.get("workload", {})
     load = "closed loop" if context.concurrency is not None else "burst" if context.request_rate is None else "rate"
+    workload = context.provenance.get("workload", {})
+    settings = {**context.settings, "backend": context.backend}
+    return fingerprint_of(settings, context.endpoint, context.models, load, workload)
+
+
+def fingerprint_of(
+    settings: Mapping[str, Any], endpoint: str, models: Sequence[str], load: str, workload: Mapping[str, Any]
+) -> Fingerprint:
+    """The same, of what is known before a point has run. load: rate, burst or closed loop. workload:
+    Workload.description."""
     of = {
-        "backend": context.backend,
-        "endpoint": context.endpoint,
+        "backend": settings.get("backend"),
+        "endpoint": endpoint,
         "load": load,
-        "burst_of": context.settings.get("num_prompts") if load == "burst" else None,
-        "models": context.models,
-        **{name: context.settings.get(name) for name in COMPARED},
+        "burst_of": settings.get("num_prompts") if load == "burst" else None,
+        "models": list(models),
+        **{name: settings.get(name) for name in COMPARED},
         **{name: workload.get(name) for name in _WORKLOAD},
     }
     digest = hashlib.sha256(msgspec.json.encode(of, order="sorted")).hexdigest()

@@ -1,13 +1,25 @@
-"""Ctrl-C and SIGTERM end the point, and what was measured is kept. A second Ctrl-C ends the program at once."""
+"""Ctrl-C and SIGTERM end the point, and what was measured is kept. A second Ctrl-C ends the program at once.
+
+The kernel drops a signal to the first process of a container (pid 1) unless a handler stands. So one does from the
+command line's first line to its last: where there is nothing to keep yet it raises `Ended` (`ending`); where there is,
+it only takes note (`interrupts`), and whoever measures looks.
+"""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from latency_profile.errors import Exit
 
+_Handler = Callable[[int, FrameType | None], Any]
+
 EXITS = {"SIGINT": Exit.SIGINT, "SIGTERM": Exit.SIGTERM}
+
+
+class Ended(BaseException):
+    """SIGTERM came while there was nothing to keep. No Exception: nobody on the way may take it for an error."""
 
 
 class Interrupt:
@@ -33,9 +45,33 @@ class Interrupt:
 def interrupts() -> Iterator[Interrupt]:
     """Takes both signals while the block runs."""
     interrupt = Interrupt()
-    before = {number: signal.signal(number, interrupt.take) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled({signal.SIGINT: interrupt.take, signal.SIGTERM: interrupt.take}):
         yield interrupt
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """While the block runs there is nothing to keep: Ctrl-C raises KeyboardInterrupt, SIGTERM raises Ended, wherever
+    the program is, in an import or in a connection that hangs. A Ctrl-C that the program was started to ignore (in a
+    shell's background) stays ignored."""
+    handlers: dict[signal.Signals, _Handler] = {signal.SIGTERM: _end}
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        handlers[signal.SIGINT] = signal.default_int_handler
+    with _handled(handlers):
+        yield
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt what the first one has to tidy up
+    raise Ended
+
+
+@contextmanager
+def _handled(handlers: dict[signal.Signals, _Handler]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) != signal.SIG_IGN:  # as _end leaves it
+                signal.signal(number, handler)

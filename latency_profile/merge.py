@@ -32,13 +32,15 @@ def merge(
     ended_ns: int,
     asked: dict[str, NDArray[Any]],
     urls: int = 1,
+    pod: tuple[int, int] = (0, 1),
     count_tokens: Callable[[list[str]], list[int]],
 ) -> Records:
     """The records of one point.
 
     shards: prefixes of the files that each process wrote (sender.collect). due_ns: the plan, None in a closed loop.
     ended_ns: from the point's start to its end. asked: columns `model`, `input_tokens`, `wanted_tokens` by index of the
-    request. urls: to how many servers requests went in turn. Of a point that was cut short, requests that were due
+    request. urls: to how many servers requests went in turn. pod: which of how many pods this is: its requests are
+    those whose index is so mod their number. Of a point that was cut short, requests that were due
     before its end and never sent are rows with NOT_SENT; those that were not due yet are no rows. Answers that nobody
     counted are counted by `count_tokens`, and so is the sample of the others.
     """
@@ -47,7 +49,7 @@ def merge(
     whole = {name: np.concatenate([part[name] for part in parts]) for name in collect.COLUMNS}
     order = np.argsort(whole["index"], kind="stable")
     index = whole["index"][order]
-    missing = _never_sent(index, due_ns, ended_ns)
+    missing = _never_sent(index, due_ns, ended_ns, pod)
     columns: dict[str, NDArray[Any]] = {}
     for name, dtype in REQUEST_COLUMNS.items():
         if name in whole:
@@ -58,7 +60,7 @@ def merge(
     columns = {name: column[final] for name, column in columns.items()}
     rows = columns["index"]
     columns["text_tokens"] = np.full(len(rows), NONE, dtype=REQUEST_COLUMNS["text_tokens"])
-    columns["worker"] = (rows % len(shards)).astype(np.uint16)
+    columns["worker"] = (rows % (len(shards) * pod[1])).astype(np.uint16)
     columns["url"] = (rows % urls).astype(np.uint16)
     columns["due_ns"] = np.full(len(rows), NONE, dtype=np.int64) if due_ns is None else due_ns[rows]
     for name, column in asked.items():
@@ -76,11 +78,13 @@ def _read(prefix: str, name: str, code: str) -> NDArray[Any]:
     return np.fromfile(f"{prefix}.{name}", dtype=np.dtype(code))
 
 
-def _never_sent(index: NDArray[Any], due_ns: NDArray[np.int64] | None, ended_ns: int) -> NDArray[Any]:
+def _never_sent(
+    index: NDArray[Any], due_ns: NDArray[np.int64] | None, ended_ns: int, pod: tuple[int, int]
+) -> NDArray[Any]:
     if due_ns is None:
         return np.zeros(0, dtype=np.int64)
     due = np.flatnonzero(due_ns < ended_ns)
-    return np.setdiff1d(due, index, assume_unique=True)
+    return np.setdiff1d(due[due % pod[1] == pod[0]], index, assume_unique=True)
 
 
 def _absent(column: str) -> int:

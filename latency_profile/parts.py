@@ -2,15 +2,20 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from backends.base import Backend, Chosen, Options, Unsupported
+from latency_profile.chunks.upload import PART_PATIENCE_S, Chunks
 from latency_profile.errors import UsageError
 from latency_profile.points import PlannedPoint
 from latency_profile.server import Server, servers_at
 from latency_profile.settings import Settings
-from latency_profile.storage import Store, open_bucket, open_folder
+from latency_profile.shards.meeting import Meeting
+from latency_profile.storage import Store, open_folder
+from latency_profile.storage.places import Place
 from latency_profile.workload import Lengths, Workload, WorkloadSpec
 
 if TYPE_CHECKING:
@@ -111,16 +116,46 @@ def sender_processes(settings: Settings, points: list[PlannedPoint], workload: W
     lengths = [request.output_length for request in workload.requests(0, min(100, points[0].prompts))]
     events = max(finite, default=0.0) * (sum(lengths) / len(lengths) if settings.stream_request and lengths else 1)
     cores = len(os.sched_getaffinity(0))
-    return max(1, min(math.ceil(events / EVENTS_PER_PROCESS), cores - 1))
+    return max(1, min(math.ceil(events / settings.shards / EVENTS_PER_PROCESS), cores - 1))
 
 
 def open_stores(settings: Settings) -> list[Store]:
     if not settings.save_json_results:
         return []
-    stores = [open_folder(settings.output_dir)]
+    return [open_folder(settings.output_dir), *(place.open() for place in places_of(settings))]
+
+
+def places_of(settings: Settings) -> list[Place]:
+    """Where results go beside the local folder."""
+    places = []
+    patience_s = settings.upload_patience_seconds
     if settings.output_bucket:
-        stores.append(open_bucket(settings.output_bucket, settings.output_bucket_filepath))
-    return stores
+        bucket, prefix = settings.output_bucket, settings.output_bucket_filepath
+        places.append(Place(bucket=bucket, prefix=prefix, patience_s=patience_s))
+    if settings.output_url:
+        places.append(Place(url=settings.output_url, patience_s=patience_s))
+    return places
+
+
+def chunks_of(settings: Settings, attempt: str, secrets: tuple[str, ...], say: Callable[[str], None]) -> Chunks | None:
+    """Where points are stored while they run; None where results go into the local folder only, as spools do."""
+    places = places_of(settings)
+    if not places:
+        return None
+    soon = [msgspec.structs.replace(place, patience_s=min(place.patience_s, PART_PATIENCE_S)) for place in places]
+    # `attempt` is that of one process at a point, a nonce in it: nobody else can have chosen that name.
+    return Chunks(soon, lambda number: f"{settings.run_id or 'parts'}/point-{number}/{attempt}/", secrets, say)
+
+
+def meeting_of(settings: Settings, stores: list[Store]) -> Meeting | None:
+    """Where the run's shards meet: in the last store, which is the one that all pods share where there are several."""
+    if settings.shards == 1:
+        return None
+    index = settings.shard_index
+    assert index is not None  # checked with the settings
+    return Meeting(
+        stores[-1], f"{settings.run_id}/", index=index, shards=settings.shards, timeout_s=settings.shard_timeout
+    )
 
 
 def metrics_source(settings: Settings, servers: list[Server]) -> "MetricsSource | None":

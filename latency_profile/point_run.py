@@ -11,13 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from backends.base import Chosen, Request
+from latency_profile.chunks.upload import Chunks, note_taker, storing
 from latency_profile.client_counts import Looks, client_counts
-from latency_profile.errors import ServerUnavailable
+from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
+from latency_profile.open_files import SPARE_FILES
 from latency_profile.outcome import Status
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint
@@ -27,11 +30,13 @@ from latency_profile.sender.clock import now_ns
 from latency_profile.sender.fleet import Fleet, Live, Ran
 from latency_profile.sender.job import Collect, Collected, Point, Target
 from latency_profile.settings import Settings
+from latency_profile.shards.meeting import Begin, Meeting
+from latency_profile.shards.slicing import first_of, part_of
+from latency_profile.shards.structure import share
 from latency_profile.spelling import Asked, spell
 from latency_profile.telemetry.processor import ProcessorReading, ProcessorUse, between, read
 from latency_profile.until_ci.watch import watching
 
-SPARE_FILES = 200  # open files that are not connections
 # What a server that is only starting does not say.
 FINAL = frozenset({Status.HTTP_UNAUTHORIZED, Status.HTTP_REDIRECT, Status.CONTENT_TYPE, Status.TLS_FAILED})
 FIRST_REQUEST_TOKENS = 8  # out; and about so many in
@@ -68,6 +73,9 @@ class Bench:
     secrets: tuple[str, ...]
     open_files: int  # how many a process may have
     folder: Path  # where spools lie while a point runs
+    first_prompt: int = 0  # that goes out under this nonce
+    chunks: Chunks | None = None  # where a point is stored while it runs
+    when_sent: Callable[[], None] = lambda: None  # told when a point's last answer has ended, before they are read
 
 
 def run_point(
@@ -77,42 +85,35 @@ def run_point(
     interrupt: Interrupt,
     look: Callable[[Snapshot], None],
     finish: Callable[[int, int], dict[str, Any]],
+    meeting: Meeting | None = None,
 ) -> Records:
     """One point. `finish(start, end)`, in Unix ns, gives what the context still needs: server_metrics, provenance.
 
-    Its spool is removed when the records are whole; where anything fails before, it stays.
+    Its spool is removed when the records are whole; where anything fails before, it stays. With a `meeting` the point
+    starts when all of its shards do.
     """
-    with _scratch(bench.folder, f"point-{point.number}") as folder:
+    with _scratch(bench.folder, f"point-{point.number}") as folder, storing(bench.chunks, point.number, folder):
         requests = bench.workload.requests(point.first_prompt, point.prompts)
         asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
-        show = _looker(bench, point, asked, look)
-        sending = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout)
+        show = note_taker(
+            folder,
+            asked,
+            lambda start_ns: _context(bench, point, start_ns, time.time_ns() - now_ns() + start_ns),
+            (point.pod, point.pods),
+            _looker(bench, point, asked, look),
+        )
+        begin = meeting.meet(point.number) if meeting else None
+        sending = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout, begin)
         ran, orders, collected = sending.ran, sending.orders, sending.collected
         measured_ns = ran.ended_ns - ran.start_ns
         stopped_s = sending.stopping.stopped_after_s if sending.stopping else None
-        context = PointContext(
-            settings=bench.settings.as_dict(),
-            point=point.number,
-            request_rate=None if point.rate is None or np.isinf(point.rate) else point.rate,
-            concurrency=point.concurrency,
+        context = msgspec.structs.replace(
+            _context(bench, point, ran.start_ns, ran.started_unix_ns),
             duration_s=point.duration_s if stopped_s is None else stopped_s,
-            warmup_s=bench.settings.warmup_seconds,
-            cooldown_s=bench.settings.cooldown_seconds,
-            models=list(bench.models),
-            urls=bench.urls,
-            traffic_split=list(bench.settings.traffic_split) if bench.settings.traffic_split else None,
-            backend=bench.settings.backend,
-            endpoint=bench.chosen.name,
-            streaming=bench.settings.stream_request,
-            tokenizer=bench.settings.tokenizer,
-            date=datetime.fromtimestamp(ran.started_unix_ns / NS, UTC).strftime("%Y%m%d-%H%M%S"),
-            started_ns=ran.started_unix_ns,
-            started_monotonic_ns=ran.start_ns,
             measured_ns=measured_ns,
-            nonce=bench.nonce,
             cut_short=interrupt.reason,
             until_ci=sending.stopping,
-            first_prompt=point.first_prompt,
+            parts=[part_of(point, meeting, begin, len(orders), interrupt.reason)] if meeting and begin else [],
             client=client_counts(ran.finished, collected, measured_ns / NS, sending.use, sending.looks),
             **finish(ran.started_unix_ns, ran.started_unix_ns + measured_ns),
         )
@@ -123,8 +124,40 @@ def run_point(
             ended_ns=measured_ns if stopped_s is None else round(stopped_s * NS),
             asked=asked.columns,
             urls=len(bench.urls),
+            pod=(point.pod, point.pods),
             count_tokens=bench.workload.count_tokens,
         )
+
+
+def _context(bench: Bench, point: PlannedPoint, start_ns: int, started_unix_ns: int) -> PointContext:
+    """What is known of a point when it starts."""
+    return PointContext(
+        settings=bench.settings.as_dict(),
+        point=point.number,
+        request_rate=None if point.rate is None or np.isinf(point.rate) else point.rate,
+        concurrency=point.concurrency,
+        duration_s=point.duration_s,
+        warmup_s=bench.settings.warmup_seconds,
+        cooldown_s=bench.settings.cooldown_seconds,
+        models=list(bench.models),
+        urls=bench.urls,
+        traffic_split=list(bench.settings.traffic_split) if bench.settings.traffic_split else None,
+        backend=bench.settings.backend,
+        endpoint=bench.chosen.name,
+        streaming=bench.settings.stream_request,
+        tokenizer=bench.settings.tokenizer,
+        date=datetime.fromtimestamp(started_unix_ns / NS, UTC).strftime("%Y%m%d-%H%M%S"),
+        started_ns=started_unix_ns,
+        started_monotonic_ns=start_ns,
+        measured_ns=0,
+        nonce=bench.nonce,
+        cut_short=None,
+        first_prompt=point.first_prompt,
+        first_sent=bench.first_prompt,
+        client={},
+        server_metrics={},
+        provenance={"workload": bench.workload.description},
+    )
 
 
 class Failure(NamedTuple):
@@ -177,10 +210,13 @@ def _send(
     interrupt: Interrupt,
     look: Callable[[Live], None],
     timeout_s: float,
+    begin: Begin | None = None,
 ) -> _Sending:
     """Sends what was spelled, and has the spools turned into columns."""
     shards = point.shards(len(fleet), bench.settings.tcp_conn_limit, len(bench.targets))
-    jobs = [_job(bench, point, asked, timeout_s, shard, shards) for shard in range(shards)]
+    whole = shards * point.pods
+    first = first_of(point, begin) if begin else 0
+    jobs = [_job(bench, point, asked, timeout_s, shard, whole, first) for shard in range(point.pod, whole, point.pods)]
     looks = Looks()
     with watching(bench.settings, bench.chosen.name, jobs) as watch:
         before = _processor(fleet, shards)
@@ -189,8 +225,10 @@ def _send(
             lambda: bool(interrupt),
             looks.through(watch.through(look) if watch else look),
             watch.enough if watch else lambda: False,
+            begin.at_ns if begin else None,
         )
         use = between(before, _processor(fleet, shards))
+    bench.when_sent()
     orders = [_order(bench, job, ran) for job in jobs]
     stopping = watch.stopping(ran, point.duration_s) if watch else None
     return _Sending(ran, orders, fleet.collect(orders), use, looks.kept, stopping)
@@ -203,11 +241,17 @@ def _processor(fleet: Fleet, shards: int) -> ProcessorReading:
 @contextmanager
 def _scratch(parent: Path, name: str) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
-    yield folder
+    try:
+        yield folder
+    except (UsageError, ServerUnavailable):  # nothing was sent, and there is nothing to keep
+        shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
 
 
-def _job(bench: Bench, point: PlannedPoint, asked: Asked, timeout_s: float, shard: int, shards: int) -> Point:
+def _job(
+    bench: Bench, point: PlannedPoint, asked: Asked, timeout_s: float, shard: int, shards: int, first: int
+) -> Point:
     folder = asked.bodies.parent
     plan = folder / "plan"
     if point.due_ns is not None and not plan.exists():
@@ -225,18 +269,14 @@ def _job(bench: Bench, point: PlannedPoint, asked: Asked, timeout_s: float, shar
         request_id=f"{bench.nonce}-{point.number}-",
         shard=shard,
         shards=shards,
-        concurrency=_share(point.concurrency or 0, shard, shards),
+        first=first,
+        concurrency=share(point.concurrency or 0, shard, shards),
         duration_ns=round(point.duration_s * NS) if point.duration_s is not None else None,
         timeout_ns=round(timeout_s * NS),
         retries=bench.settings.retries,
-        ahead=min(max(1, _share(_at_once(point, shards), shard, shards)), most),
-        connection_limit=min(_share(limit, shard, shards), most) if limit else most,
+        ahead=min(max(1, share(_at_once(point, shards), shard, shards)), most),
+        connection_limit=min(share(limit, shard, shards), most) if limit else most,
     )
-
-
-def _share(number: int, shard: int, shards: int) -> int:
-    """The part of `number` things that one of `shards` equal shards has."""
-    return len(range(shard, number, shards))
 
 
 def _at_once(point: PlannedPoint, shards: int) -> int:
@@ -259,7 +299,7 @@ def _order(bench: Bench, job: Point, ran: Ran) -> Collect:
         bodies=job.bodies,
         bounds=job.bounds,
         secrets=list(bench.secrets),
-        sampled_texts=_share(SAMPLED_TEXTS, job.shard, job.shards),
+        sampled_texts=share(SAMPLED_TEXTS, job.shard, job.shards),
     )
 
 
@@ -274,7 +314,7 @@ def _looker(
         late = np.percentile(live.lateness_ns, 99) / 1e6 if live.lateness_ns else 0.0
         tokens = live.reads_per_s if bench.settings.stream_request else live.completed_per_s * mean_wanted
         in_flight = live.sent - live.completed - live.failed
-        total = None if point.due_ns is None and point.duration_s is not None else point.prompts
+        total = None if point.due_ns is None and point.duration_s is not None else point.own(point.prompts)
         look(
             Snapshot(
                 elapsed_s=live.elapsed_s,

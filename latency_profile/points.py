@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from latency_profile.plan import NS, offsets_ns
 from latency_profile.settings import Settings
+from latency_profile.shards.structure import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class PlannedPoint:
     first_prompt: int
     prompts: int
     duration_s: float | None  # where time bounds it
+    pod: int = 0  # which pod's requests are sent here: those whose index is `pod` mod `pods`
+    pods: int = 1
 
     @property
     def label(self) -> str:
@@ -44,13 +47,22 @@ class PlannedPoint:
             return None
         return float(self.due_ns[-1]) / NS
 
+    def own(self, number: int) -> int:
+        """This pod's part of `number` things."""
+        return share(number, self.pod, self.pods)
+
     def shards(self, processes: int, connection_limit: int, urls: int) -> int:
-        """Into how many shards the point is cut: none without a request that it may keep in flight, and none whose part
-        of the limit on connections is less than one for each URL that it has requests for."""
-        most = max(1, min(processes, self.concurrency or processes, self.prompts))
+        """Into how many shards this pod's part of the point is cut: none without a request that it may keep in flight,
+        and none whose part of the limit on connections is less than one for each URL that it has requests for."""
+        most = max(1, min(processes, (self.concurrency or self.prompts) // self.pods, self.prompts // self.pods))
         if not connection_limit:
             return most
-        fits = (count for count in range(most, 1, -1) if connection_limit // count >= urls // math.gcd(count, urls))
+        pods = self.pods
+        fits = (
+            count
+            for count in range(most, 1, -1)
+            if connection_limit // (count * pods) >= urls // math.gcd(count * pods, urls)
+        )
         return next(fits, 1)
 
 
@@ -82,5 +94,7 @@ def _points(settings: Settings) -> Iterator[PlannedPoint]:
                 burstiness=settings.burstiness,
             )
         count = settings.num_prompts if due is None else len(due)
-        yield PlannedPoint(number, rate, concurrency, due, first, count, bounded)
+        yield PlannedPoint(
+            number, rate, concurrency, due, first, count, bounded, settings.shard_index or 0, settings.shards
+        )
         first += count

@@ -100,6 +100,7 @@ def _intended(records: Records, rows: Rows) -> float:
         shared=shared,
         groups=groups,
         urls=records["url"][sent].astype(np.int64),
+        untouched=context.first_sent,
         touched=0 if context.settings.get("reset_cache") else context.first_prompt,
     )
     return int(hits[rows].sum()) / tokens

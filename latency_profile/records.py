@@ -5,6 +5,7 @@ The file is a NumPy .npz without pickles; what the results need beside the rows 
 that everything right of the records can be made again from this one file.
 """
 
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from latency_profile.calibration.structure import Calibration
 from latency_profile.outcome import EventSource, Flag, Status, TokenSource
+from latency_profile.shards.structure import Part
 
 __all__ = [
     "EVENT_COLUMNS",
@@ -111,7 +113,9 @@ class PointContext(msgspec.Struct, kw_only=True):
     calibration: Calibration | None = None  # the client under this point's load, against a server of known timing
     until_ci: Stopping | None = None  # None: not asked for
     first_prompt: int = 0  # place of its first request's prompt in the profile's workload
+    first_sent: int = 0  # the first prompt that went out under this nonce: above 0 where an earlier attempt went before
     prefix_cache: dict[str, Any] | None = None  # telemetry.prefix_cache: queries_tokens, hits_tokens over the point
+    parts: list[Part] = []  # the shards whose requests these are, by index; empty: one process measured all of it
 
 
 @dataclass(slots=True)
@@ -142,6 +146,8 @@ class Records:
         }
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # on a volume too, the name is there only with all of its bytes
         temporary.replace(path)
 
 

@@ -19,7 +19,9 @@ _T = TypeVar("_T")
 # The nonce is drawn anew: with the old one a server that is still up would have every prompt in its prefix cache. What
 # the configuration file said is among the other settings.
 _EXCLUSIVE = (frozenset({"request_rate", "request_rates", "concurrencies"}),)
-_NOT_AGAIN = frozenset({"nonce", "config", "dry_run"})
+_NOT_AGAIN = frozenset(
+    {"nonce", "config", "dry_run", "metrics_port", "termination_log", "stay", "shards", "shard_index", "shard_timeout"}
+)
 
 
 class _Provenance(msgspec.Struct, kw_only=True):

@@ -10,6 +10,7 @@ import trustme
 
 from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
+from tests.servers.fake_gcs import fake_gcs, make_bucket
 from tests.servers.process import answers, free_port, running
 
 
@@ -65,3 +66,24 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real fake-gcs-server."""
+    with fake_gcs(tmp_path_factory.mktemp("gcs")) as url:
+        yield url
+
+
+@pytest.fixture
+def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, where google-cloud-storage looks for it."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server)
+    return gcs_server
+
+
+@pytest.fixture
+def bucket(gcs: str, request: pytest.FixtureRequest) -> str:
+    """A new bucket for this test."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[-50:].strip("-")
+    return make_bucket(gcs, f"b-{name}")

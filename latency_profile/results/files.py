@@ -5,20 +5,43 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any, Protocol
 
 import msgspec
 
 from latency_profile.records import PointContext, Records
 from latency_profile.results.point import ALL_MODELS, build
 from latency_profile.results.structure import SCHEMA_VERSION, PointResult, Profile, ProfilePoint
+from latency_profile.storage.folder import move_new
 from latency_profile.verdict import exit_code
+
+
+class Origin(Protocol):
+    """What a profile's file says of all its points: of a PointContext, or of what is known of an earlier point."""
+
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def urls(self) -> list[str]: ...
+    @property
+    def models(self) -> list[str]: ...
+    @property
+    def tokenizer(self) -> str: ...
+    @property
+    def date(self) -> str: ...
+    @property
+    def concurrency(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A finished point, as the profile's file tells of it."""
 
-    context: PointContext
+    context: Origin
     result: PointResult  # of all its models
     files: list[str]  # names under which its files stand
 
@@ -97,16 +120,13 @@ def free_path(folder: Path, name: str) -> Path:
 
 
 def _link(temporary: Path, target: Path) -> Path:
-    """Gives the file the first free name. A hard link, unlike a rename, fails where the name is taken."""
+    """Gives the file the first free name."""
     number = 1
     while True:
         candidate = target if number == 1 else target.with_name(_numbered(target.name, number))
-        try:
-            os.link(temporary, candidate)
-        except FileExistsError:
-            number += 1
-        else:
+        if move_new(temporary, candidate):
             return candidate
+        number += 1
 
 
 def _numbered(name: str, number: int) -> str:
@@ -124,7 +144,7 @@ def _free(name: str, taken: dict[str, bytes]) -> str:
     return free
 
 
-def _stem(context: PointContext) -> str:
+def _stem(context: Origin) -> str:
     return f"{context.settings.get('file_prefix', 'benchmark')}-{context.backend}"
 
 

@@ -39,6 +39,7 @@ from latency_profile.results.structure import (
     WindowBounds,
 )
 from latency_profile.results.tokens import tokens
+from latency_profile.shards.parts import shards
 from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, quantile, summarize
 from latency_profile.until_ci.result import describer, until_ci
 from latency_profile.verdict import judge
@@ -241,6 +242,7 @@ def _load(records: Records, rows: Rows, span: Window) -> Load:
         completed_requests_per_s=per_second(ended, filled),
         lateness=None if closed else Lateness(p50_s=seconds(0.5), p99_s=seconds(0.99), max_s=seconds(1.0)),
         counts=msgspec.convert(measures.counts(records, rows), RequestCounts, from_attributes=True),
+        shards=shards(records),
     )
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from latency_profile.compare.structure import Comparison
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-SCHEMA_FILES: dict[str, type[PointResult] | type[Profile]] = {
+SCHEMA_FILES: dict[str, type[PointResult] | type[Profile] | type[Comparison]] = {
     "point.schema.json": PointResult,
     "profile.schema.json": Profile,
+    "comparison.schema.json": Comparison,
 }
 
 # What a structure cannot say: the keys of streamed answers are all there, or none is.
@@ -23,7 +25,7 @@ _STREAMING_RULE = {
 }
 
 
-def json_schema(kind: type[PointResult] | type[Profile]) -> bytes:
+def json_schema(kind: type[PointResult] | type[Profile] | type[Comparison]) -> bytes:
     """The JSON Schema (2020-12) of a file, as it stands in the package."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

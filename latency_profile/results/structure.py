@@ -12,6 +12,7 @@ from latency_profile.fingerprint import Fingerprint
 from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
 from latency_profile.results.tokens import Tokens
+from latency_profile.shards.structure import Shards
 from latency_profile.statistics import Distribution, Summary
 from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
@@ -211,6 +212,7 @@ class Load(_Whole, frozen=True, kw_only=True):
     completed_requests_per_s: Annotated[Rate | None, Meta(description="of the server, whole answers only")]
     lateness: Annotated[Lateness | None, Meta(description="null in a closed loop")]
     counts: RequestCounts
+    shards: Annotated[Shards | None, Meta(description="null where one process or pod measured all of it")]
 
 
 class Throughput(_Whole, frozen=True, kw_only=True):

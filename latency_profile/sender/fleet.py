@@ -5,7 +5,6 @@ import os
 import selectors
 import signal
 import subprocess
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -15,7 +14,7 @@ import msgspec
 
 from latency_profile import children
 from latency_profile.errors import ProfileError, ServerUnavailable
-from latency_profile.sender.clock import now_ns
+from latency_profile.sender.clock import clock_pair, now_ns
 from latency_profile.sender.job import (
     Beat,
     Collect,
@@ -140,9 +139,11 @@ class Fleet:
         stopped: Callable[[], bool],
         look: Callable[[Live], None],
         enough: Callable[[], bool] = lambda: False,
+        at_ns: int | None = None,
     ) -> Ran:
         """Runs one point, `points[i]` on process i (further processes rest); returns when all answers have ended, or
-        soon after `stopped()`. From `enough()` on, nothing more is sent.
+        soon after `stopped()`. From `enough()` on, nothing more is sent. `at_ns`: when it starts, or has started, on
+        the monotonic clock; None: as soon as all are ready.
 
         Raises ServerUnavailable where there is a target to which no process could open a single connection.
         """
@@ -156,8 +157,9 @@ class Fleet:
             self._each(Finished)
             number, error = dead
             raise ServerUnavailable(f"cannot connect to {points[0].targets[number].host_and_port}: {error}")
-        start_ns = now_ns() + START_DELAY_NS
-        started_unix_ns = time.time_ns() + START_DELAY_NS
+        realtime_ns, monotonic_ns = clock_pair()
+        start_ns = monotonic_ns + START_DELAY_NS if at_ns is None else at_ns
+        started_unix_ns = realtime_ns + start_ns - monotonic_ns
         self._all(Start(start_ns))
         finished, drained_ns = self._watch(start_ns, stopped, look, enough)
         ended_ns = max(start_ns, *(report.ended_ns for report in finished))  # a stop may come before the start

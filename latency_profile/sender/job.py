@@ -55,6 +55,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True, tag="point"):
     request_id: str  # prefix of each x-request-id; the request's index follows
     shard: int
     shards: int
+    first: int = 0  # requests of a lower index are left out: what was due before a pod came, late or again
     concurrency: int = 0  # closed loop: requests in flight, of this shard
     duration_ns: int | None = None  # closed loop: no request is begun after this
     timeout_ns: int  # of one attempt

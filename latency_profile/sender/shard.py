@@ -21,7 +21,7 @@ class Shard:
         self._path_of = _numbers("H", point.path_of) if point.path_of is not None else None
         self._indexes = range(point.shard, len(self._bounds) - 1, point.shards)
         self._due = _numbers("q", point.plan)[point.shard :: point.shards] if point.plan is not None else None
-        self._next = 0  # place of the next request to send
+        self._next = len(range(point.shard, point.first, point.shards))  # place of the next request to send
         self._ahead: deque[bytes] = deque()  # messages of the next requests, read from disk before they are due
         self._targets = [
             (target, speller(target), [joined(target.prefix, path) for path in point.paths]) for target in point.targets

@@ -2,12 +2,14 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import backends
 from backends.base import DEFAULT_ENDPOINT
+from latency_profile.compare.names import ALL, LATEST
 from latency_profile.errors import UsageError
 from latency_profile.settings.definition import BY_NAME, Settings
 from latency_profile.settings.shown import shown
@@ -225,12 +227,49 @@ def _can_be_written(folder: Path) -> bool:
 def _check_results(settings: Settings) -> None:
     if settings.output_bucket_filepath is not None and settings.output_bucket is None:
         _refuse(settings, "output_bucket_filepath", "takes --output-bucket beside it")
-    for name in ("output_bucket", "save_aggregated_result"):
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(settings.output_dir)):
+        _refuse(settings, "output_dir", "takes a local folder; --output-url takes URLs")
+    for name in ("output_bucket", "output_url", "run_id", "save_aggregated_result"):
         _needs(settings, name, settings.save_json_results, "--save-json-results")
     if not settings.stream_request and settings.goodput.keys() & {"ttft", "tpot"}:
         _refuse(settings, "goodput", "takes --stream-request with ttft and tpot")
+    _needs(settings, "compare_with", settings.save_json_results, "--save-json-results")
+    for name in ("compare_measure", "compare_margin", "compare_since"):
+        _needs(settings, name, settings.compare_with is not None, "--compare-with")
+    place = settings.compare_with
+    if place not in (None, LATEST, ALL) and "://" not in place and not Path(place).expanduser().exists():
+        _refuse(settings, "compare_with", f"takes {BY_NAME['compare_with'].kind.takes}; there is no such folder")
+    log = settings.termination_log
+    if log is not None and (log.is_dir() or not os.access(log if log.exists() else log.absolute().parent, os.W_OK)):
+        _refuse(settings, "termination_log", f"takes {BY_NAME['termination_log'].kind.takes}")
     if not _can_be_written(settings.output_dir.absolute()):
         _refuse(settings, "output_dir", f"takes {BY_NAME['output_dir'].kind.takes}")
+
+
+def _check_shards(settings: Settings) -> None:
+    shards, index = settings.shards, settings.shard_index
+    _needs(settings, "shard_timeout", shards > 1, "--shards of 2 or more")
+    if index is not None and index >= shards:
+        _refuse(settings, "shard_index", f"takes a number below the {shards} of --shards")
+    if shards == 1:
+        return
+    if index is None:
+        _refuse(settings, "shards", "takes --shard-index (or JOB_COMPLETION_INDEX) beside it")
+    for name, value in (("save_json_results", settings.save_json_results), ("run_id", settings.run_id is not None)):
+        if not value:
+            _refuse(settings, "shards", f"takes {BY_NAME[name].flag} beside it: shards meet in the results' store")
+    if not settings.resume:
+        _refuse(settings, "resume", "takes no --shards beside it: shards that come back find what their run has begun")
+    for name in ("until_ci", "calibrate"):
+        if getattr(settings, name):
+            _refuse(settings, name, "takes no --shards beside it: it looks at one process's requests only")
+    fewest = min(settings.concurrencies, default=shards)
+    if fewest < shards:
+        _refuse(settings, "shards", f"takes at most the {fewest} of --concurrencies: each shard keeps one in flight")
+    urls = max(1, len(settings.url))
+    limit, each = settings.tcp_conn_limit, urls // math.gcd(shards, urls)
+    if 0 < limit < shards * each:
+        _refuse(settings, "tcp_conn_limit", f"takes {shards * each} or more: {each} for each of --shards")
 
 
 def check(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -241,3 +280,4 @@ def check(settings: Settings, environ: Mapping[str, str]) -> None:
     _check_workload(settings)
     _check_server(settings, environ)
     _check_results(settings)
+    _check_shards(settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from backends import NAMES
+from latency_profile.compare import names as compared
 from latency_profile.errors import UsageError
 from latency_profile.settings import kinds
 from latency_profile.settings.kinds import BOOLEAN, Headers, Kind
@@ -261,6 +262,24 @@ class Load:
         "Shape of gamma arrivals: below 1 burstier than Poisson, above 1 steadier. Selects --arrival gamma.",
     )
     workers: int = setting(kinds.whole(0), 0, "Sending processes; 0 lets the rate and the number of cores decide.")
+    shards: int = setting(
+        _COUNT,
+        1,
+        "Pods (or processes of this command) that measure together: each sends its slice of the one plan, they meet "
+        "through the results' store, and shard 0 merges their records and judges the whole. Needs --run-id.",
+    )
+    shard_index: int | None = setting(
+        kinds.whole(0),
+        None,
+        "Which of --shards this one is, from 0 on. JOB_COMPLETION_INDEX where it is not given, as an Indexed Job sets.",
+    )
+    shard_timeout: float = setting(
+        kinds.number(above=0),
+        300.0,
+        "How long shard 0 waits for the others before the first point, and for their records after each; then it goes "
+        "on without those that are missing, and says so. The others wait three times as long for shard 0.",
+        unit="s",
+    )
     reset_cache: bool = setting(
         BOOLEAN, False, "Have every server drop its prefix cache before each point, by a door that it has for that."
     )
@@ -307,6 +326,31 @@ class Results:
         "This argument requires --output-bucket to be set. If not specified, results will be uploaded to the root of "
         "the bucket. If the filepath doesnt exist, it will be created for you.",
     )
+    output_url: str | None = setting(
+        kinds.location("a URL such as s3://bucket/folder, without user, password and query"),
+        None,
+        "Where results go beside --output-dir, as any URL that fsspec opens: s3://, az://, hdfs://, sftp://, … with "
+        "the package that it takes for that (s3fs, …); gs:// is the same as --output-bucket.",
+    )
+    upload_patience_seconds: float = setting(
+        _SECONDS,
+        300.0,
+        "How long each upload to --output-bucket or --output-url is tried again before it counts as failed; the file "
+        "then stays in --output-dir, and the exit code is 6.",
+        unit="s",
+    )
+    run_id: str | None = setting(
+        kinds.text("1 to 128 letters, digits, - _ and ., not first a dot", "ID", r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"),
+        None,
+        "Name of this run, the same when it is started again (in Kubernetes the Job's name and uid). Its files go into "
+        "a folder of that name, with an index of its points.",
+    )
+    resume: bool = setting(
+        BOOLEAN,
+        True,
+        "With --run-id, do not measure again the points that the index of this run has; one that was cut short is "
+        "measured again. --no-resume measures all.",
+    )
     additional_metadata_metrics_to_save: dict[str, Any] = setting(
         kinds.dictionary("a dictionary, as JSON or as a Python literal", python=True),
         {},
@@ -321,6 +365,29 @@ class Results:
     )
     machine_cost: float | None = setting(
         _SECONDS, None, "Price of all machines that serve the model, for the cost of tokens.", unit="$/h"
+    )
+    compare_with: str | None = setting(
+        kinds.text(compared.PLACES, "WHERE"),
+        None,
+        "At the end, compare with earlier profiles of the same fingerprint; exit code 5 for a regression. latest: in "
+        "the same store, with the latest nights as the base, though never a regression; all: with the first ones; or in "
+        "another folder or URL.",
+    )
+    compare_measure: str = setting(
+        kinds.choice(compared.NAMES),
+        compared.AUTO,
+        "What decides whether it is a regression, at the highest load that is mostly usable. auto: output tokens/s "
+        "where the server sets the pace (saturated, closed loop, unlimited), else p50 of E2E.",
+    )
+    compare_margin: float = setting(
+        kinds.share("a share above 0 and below 1, such as 5% or 0.05"),
+        compared.MARGIN,
+        "Shifts that are smaller are no regression, and count as equivalent.",
+    )
+    compare_since: str | None = setting(
+        kinds.text("a date such as 2026-11-22 or 20261122-013000 (UTC)", "DATE", compared.DATE),
+        None,
+        "Compare with profiles from this date on only: what changed before is accepted.",
     )
 
 
@@ -345,6 +412,28 @@ class ServerMetrics:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pod:
+    metrics_port: int = setting(
+        kinds.whole(0, 65535),
+        0,
+        "Answer /metrics (for Prometheus), /ready and /healthz (for probes) at this port while the process lives; 0: "
+        "at none.",
+    )
+    termination_log: Path | None = setting(
+        kinds.path("a file that can be written"),
+        None,
+        "File for the profile's last line: verdicts and exit code, or the error. /dev/termination-log where there is "
+        "one, as in a pod.",
+    )
+    stay: bool = setting(
+        BOOLEAN,
+        False,
+        "After the profile stay up, idle, until SIGTERM or Ctrl-C, so that logs and files can be fetched. Not after "
+        "exit codes 2 and 3.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Files:
     config: Path | None = setting(
         kinds.path("a readable YAML file"), None, "YAML file of settings. Its keys are the flags' names."
@@ -358,6 +447,7 @@ GROUPS: tuple[tuple[str, type[Any]], ...] = (
     ("Load", Load),
     ("Results", Results),
     ("Server metrics", ServerMetrics),
+    ("Pod", Pod),
     ("Configuration", Files),
 )
 ROWS: tuple[Setting, ...] = tuple(row for group, of in GROUPS for row in rows_of(group, fields(of)))
@@ -365,7 +455,7 @@ BY_NAME: Mapping[str, Setting] = {row.name: row for row in ROWS}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Server, Answers, Workload, Load, Results, ServerMetrics, Files):
+class Settings(Server, Answers, Workload, Load, Results, ServerMetrics, Pod, Files):
     """One profile's settings, checked. Lengths are in tokens, times in seconds, rates in requests/s."""
 
     sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)

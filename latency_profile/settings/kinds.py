@@ -255,6 +255,12 @@ def headers(takes: str) -> Kind[Headers]:
     return Kind("str", takes, read, '"NAME: VALUE"', repeatable=True)
 
 
+def location(takes: str) -> Kind[str]:
+    """A URL of any scheme. A user, password or query might be a secret, and is refused."""
+    inner = text(takes, "URL", r"[a-z][a-z0-9+.-]*://[^\s@?#]+")
+    return Kind("str", takes, lambda value: inner.read(value).rstrip("/"), "URL")
+
+
 def url(takes: str, *schemes: str) -> Kind[str]:
     """An address of one of the schemes (http and https where none is named) with at most a path prefix; a user,
     password, query or fragment might be a secret."""

@@ -12,6 +12,8 @@ from latency_profile.settings.flags import Given, from_flags, nearest
 from latency_profile.settings.rows import ENVIRONMENT_PREFIX, Setting, Source
 from latency_profile.settings.shown import shown
 
+COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # set by an Indexed Job of Kubernetes
+
 
 def _from_environment(environ: Mapping[str, str]) -> Given:
     """What the environment gives; an empty variable gives nothing. A name that is nearly a setting's is a slip of the
@@ -112,6 +114,11 @@ def load(argv: Sequence[str], environ: Mapping[str, str], recorded: Given | None
             raise UsageError(f"{row.flag}: got nothing, takes {row.kind.takes}; also as {row.variable} or in --config")
         else:
             sources[row.name] = Source("default")
+    index = BY_NAME["shard_index"]
+    completion = environ.get(COMPLETION_INDEX, "").strip()
+    if values.get("shards", 1) > 1 and index.name not in values and completion:
+        sources[index.name] = Source("environment", COMPLETION_INDEX)
+        values[index.name] = _read(index, completion, sources[index.name])
     if values.get("burstiness", 1.0) != 1.0 and "arrival" not in values:
         values["arrival"] = "gamma"
     settings = Settings(**values, sources=sources)

@@ -12,9 +12,11 @@ from latency_profile.verdict.kinds import UNUSABLE, Kind, Verdict
 from latency_profile.verdict.remarks import remarks
 from latency_profile.verdict.samples import too_few
 from latency_profile.verdict.saturation import saturated
+from latency_profile.verdict.shards import shards_reasons
 
 RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
     (Kind.FAILED, failed),
+    (Kind.CLIENT_LIMITED, shards_reasons),
     (Kind.CLIENT_LIMITED, client_limited),
     (Kind.CLIENT_LIMITED, calibration_reasons),
     (Kind.CONTAMINATED, contaminated),

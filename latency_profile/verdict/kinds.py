@@ -29,9 +29,11 @@ class Name(enum.Enum):
 
     UNSTEADY = "UNSTEADY"
     FAILURES = "FAILURES"
+    SERVER_RESTARTED = "SERVER_RESTARTED"
     TOKENS_DISAGREE = "TOKENS_DISAGREE"
     SEVERAL_TOKENS_AN_EVENT = "SEVERAL_TOKENS_AN_EVENT"
     CACHE_UNKNOWN = "CACHE_UNKNOWN"
+    SHARDS = "SHARDS"
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

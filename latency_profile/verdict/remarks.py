@@ -4,6 +4,8 @@ from latency_profile.verdict.contamination import cache_unknown
 from latency_profile.verdict.evidence import Evidence
 from latency_profile.verdict.failures import failures
 from latency_profile.verdict.kinds import Remark
+from latency_profile.verdict.restart import restarted
+from latency_profile.verdict.shards import shards_remarks
 from latency_profile.verdict.steadiness import unsteady
 from latency_profile.verdict.tokens import several_tokens_an_event, tokens_disagree
 
@@ -13,7 +15,9 @@ def remarks(known: Evidence) -> list[Remark]:
     return [
         *unsteady(known),
         *failures(known),
+        *restarted(known),
         *tokens_disagree(known),
         *several_tokens_an_event(known),
         *cache_unknown(known),
+        *shards_remarks(known),
     ]

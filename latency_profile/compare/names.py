@@ -1,0 +1,11 @@
+"""The names of what is compared, without what it takes to compare: settings need no more."""
+
+AUTO = "auto"
+LATEST, ALL = "latest", "all"  # which earlier nights are the base: see `history`
+NAMES = (
+    *(AUTO, "capacity", "output_tokens_per_s", "requests_per_s"),
+    *("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99", "e2e_p50", "e2e_p99", "usd_per_million_output_tokens"),
+)
+MARGIN = 0.05
+PLACES = f"{LATEST}, {ALL}, a folder, or a URL such as gs://bucket/folder"
+DATE = r"\d{4}-\d{2}-\d{2}|\d{8}(-\d{6})?"

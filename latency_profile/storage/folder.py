@@ -1,0 +1,159 @@
+"""Results in a local folder, or on a volume that is mounted as one."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from latency_profile.errors import StorageError, UsageError
+from latency_profile.storage.names import MOST_NAMES, hidden, names
+from latency_profile.storage.store import Names
+
+_LIKE = 0o644  # as files of results have always been: others may read them
+
+
+class Folder:
+    """A local folder. Files appear whole, with their bytes on the disk before their names are."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def check(self) -> None:
+        probe = self._path / f".latency-profile-{os.getpid()}"
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UsageError(f"--output-dir: cannot write to {self._path}: {error.strerror}") from error
+
+    def place(self, name: str) -> str:
+        return str(self._path / name)
+
+    def put(self, name: str, data: bytes, *, own: bool = False) -> str:
+        return self._put(name, lambda file: _all(file, data), lambda path: own or path.read_bytes() == data)
+
+    def put_file(self, name: str, path: Path) -> str:
+        def copy(file: BinaryIO) -> None:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+
+        return self._put(name, copy, lambda taken: same_bytes(taken, path))
+
+    def get(self, name: str) -> bytes | None:
+        try:
+            return (self._path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"cannot read {self.place(name)}: {error.strerror}") from error
+
+    def list(self, prefix: str = "") -> Names:
+        top = self._path / prefix.rpartition("/")[0]
+        found = (path.relative_to(self._path).as_posix() for path in top.rglob("*") if path.is_file())
+        return sorted(name for name in found if name.startswith(prefix) and not hidden(name))
+
+    def create(self, name: str, data: bytes) -> bool:
+        with self._written(name, lambda file: _all(file, data)) as temporary:
+            return move_new(temporary, self._path / name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        with self._written(name, lambda file: _all(file, data)) as temporary:
+            temporary.replace(self._path / name)
+            _settle(self._path / name)
+
+    def delete(self, name: str) -> bool:
+        try:
+            (self._path / name).unlink()
+        except OSError:
+            return False
+        return True
+
+    def _put(self, name: str, write: Callable[[BinaryIO], None], same: Callable[[Path], bool]) -> str:
+        with self._written(name, write) as temporary:
+            for candidate in names(name):
+                path = self._path / candidate
+                if move_new(temporary, path) or same(path):
+                    return str(path)
+        raise StorageError(f"cannot write {self.place(name)}: {MOST_NAMES} files of this name are there already")
+
+    @contextlib.contextmanager
+    def _written(self, name: str, write: Callable[[BinaryIO], None]) -> Iterator[Path]:
+        """A hidden file beside where the name will be, whole and on the disk; gone afterwards. Raises StorageError for
+        what the block raises as well."""
+        target = self._path / name
+        temporary: Path | None = None
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, made = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part")
+            temporary = Path(made)
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), _LIKE)
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            yield temporary
+        except OSError as error:
+            raise StorageError(f"cannot write {target}: {error.strerror or error}") from error
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):  # the reason above is the one that counts
+                    temporary.unlink(missing_ok=True)
+
+
+def _all(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+
+
+def move_new(source: Path, target: Path) -> bool:
+    """Gives `source` the name `target` unless that is taken; False then. Of several callers one wins."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links (some FUSE mounts)
+        return _claim_and_move(source, target)
+    _settle(target)
+    return True
+
+
+def _claim_and_move(source: Path, target: Path) -> bool:
+    """As move_new, of whoever makes a file beside the target first. One that dies just then leaves that file, and the
+    name counts as taken from then on."""
+    claim = target.with_name(f".{target.name}.claim")
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    try:
+        if target.exists():
+            return False
+        source.replace(target)
+        _settle(target)
+    finally:
+        claim.unlink(missing_ok=True)
+    return True
+
+
+def _settle(path: Path) -> None:
+    """Has the folder's new entry written down, where the file system offers that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two files have the same contents."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as this, other.open("rb") as that:
+        while block := this.read(1 << 20):
+            if block != that.read(1 << 20):
+                return False
+    return True

@@ -1,0 +1,166 @@
+"""What a point has measured is stored while it runs, and records are made of it where the client is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from benchmarks.truth import simulator
+from latency_profile import records
+from latency_profile.chunks import follow
+from latency_profile.chunks.follow import Growing
+from latency_profile.chunks.recover import LOST
+from latency_profile.chunks.structure import part_name, part_of_name
+from latency_profile.records import NONE, Records, Status
+from tests.servers.fake_gcs import flaky, listed, objects
+from tests.tool import benchmark, command, environment, latency_profile_command, point_files, read_point
+
+SECRET = "sk-abc-secret"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_are_the_spool_without_its_secrets(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the writer and the parts are cut."""
+    random = Random(seed)
+    monkeypatch.setattr(follow, "LARGEST_PART", random.randint(1, 40))
+    pieces = [random.choice([SECRET.encode(), random.randbytes(random.randint(0, 9))]) for _ in range(60)]
+    whole = b"".join(pieces)
+    path, stored = tmp_path / "spool-0", b""
+    growing = Growing(path, [SECRET, "other-secret"])
+    path.touch()
+    at = 0
+    while at < len(whole):
+        step = random.randint(1, 60)
+        with path.open("ab") as file:
+            file.write(whole[at : at + step])
+        at += step
+        while data := growing.next():
+            assert growing.next() == data  # until it is taken
+            assert len(data) <= follow.LARGEST_PART
+            growing.taken(len(data))
+            stored += data
+            assert SECRET.encode() not in stored
+    while data := growing.next(last=True):
+        growing.taken(len(data))
+        stored += data
+    assert stored == whole.replace(SECRET.encode(), b"*" * len(SECRET))
+
+
+def test_parts_are_known_by_their_names() -> None:
+    assert part_of_name(part_name(3, 12)) == (3, 12)
+    assert part_of_name(part_name(0, 123456)) == (0, 123456)
+    assert part_of_name("spool-3") is None
+    assert part_of_name("a/spool-3.part-0001") is None
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with simulator("--fixed-timing", "50,10") as number:
+        yield number
+
+
+def flags(port: int, folder: Path, bucket: str, *more: str) -> list[str]:
+    asked = ["--host=127.0.0.1", f"--port={port}", "--tokenizer=bundled", "--input-len=24", "--output-len=20"]
+    asked += ["--stream-request", "--save-json-results", "--run-id=night", f"--output-bucket={bucket}"]
+    return [*asked, f"--output-dir={folder}", *more]
+
+
+def by_index(rows: Records) -> dict[int, dict[str, int]]:
+    """Rows of requests that had been answered, without what is counted by a tokenizer afterwards."""
+    good = np.flatnonzero(rows["status"] == Status.OK)
+    return {
+        int(rows["index"][row]): {
+            name: int(column[row]) for name, column in rows.columns.items() if name != "text_tokens"
+        }
+        for row in good
+    }
+
+
+def recovered(where: str, folder: Path) -> Records:
+    done = latency_profile_command("recover", where, str(folder))
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.records.npz")
+    return records.load(path)
+
+
+def test_what_a_killed_run_had_stored_becomes_records(port: int, tmp_path: Path, gcs: str, bucket: str) -> None:
+    arguments = flags(port, tmp_path, bucket, "--request-rate=40", "--benchmark-time-seconds=120")
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen(
+        command(*arguments), env=environment(), stdout=nowhere, stderr=nowhere, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not any(name.endswith("0002") for name in listed(gcs, bucket)):
+            time.sleep(0.2)
+        time.sleep(1.0)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # as the node's end does: the process that stores parts dies with it
+        process.wait()
+    names = list(listed(gcs, bucket))
+    (first,) = [name for name in names if name.endswith("spool-0.part-0001")]
+    point = f"gs://{bucket}/{first.rpartition('/')[0]}"
+    stored = recovered(point, tmp_path / "from-bucket")
+    (left,) = (tmp_path / "night").glob(".point-0-*")
+    whole = recovered(str(left), tmp_path / "from-disk")
+    there, all_of_it = by_index(stored), by_index(whole)
+    assert len(there) > 100
+    assert there == {number: all_of_it[number] for number in there}
+    assert len(all_of_it) - len(there) < 40 * 8  # of the last seconds
+    for rows in (stored, whole):
+        assert rows.context.cut_short == LOST
+        assert set(rows["status"].tolist()) <= {Status.OK, Status.CANCELLED, Status.NOT_SENT}
+        in_flight = rows["status"] == Status.CANCELLED
+        assert (rows["sent_ns"][in_flight] != NONE).all()
+        assert (rows["due_ns"] < rows.context.measured_ns).mean() > 0.99
+    (made,) = point_files(tmp_path / "from-bucket")
+    result = read_point(made)
+    assert result["cut_short"] == LOST
+    assert result["metrics"]["num_prompts_succeeded"] == len(there)
+
+
+def test_the_records_of_a_whole_point_take_the_place_of_its_parts(
+    port: int, tmp_path: Path, gcs: str, bucket: str
+) -> None:
+    with flaky(gcs, lambda method, path, number: None) as (url, seen):
+        done = benchmark(
+            *flags(port, tmp_path, bucket, "--request-rate=20", "--benchmark-time-seconds=12"),
+            STORAGE_EMULATOR_HOST=url,
+        )
+    assert done.returncode in (0, 4), done.stderr
+    assert any("part-0002" in line or "point-0" in line for line in seen)
+    there = objects(gcs, bucket)
+    assert [name for name in there if "point-0/" in name] == []
+    (kept,) = (tmp_path / "night").glob("*.records.npz")
+    assert there[f"night/{kept.name}"] == kept.read_bytes()
+    (point,) = json.loads(there["night/index.json"])["points"]
+    assert (point["state"], point["parts"], point["parts_superseded"]) == ("done", None, True)
+
+
+def test_where_parts_may_not_be_removed_the_index_says_that_they_are_superseded(
+    port: int, tmp_path: Path, gcs: str, bucket: str
+) -> None:
+    with flaky(gcs, lambda method, path, number: "before" if method == "DELETE" else None, 403) as (url, _):
+        done = benchmark(
+            *flags(port, tmp_path, bucket, "--request-rate=20", "--benchmark-time-seconds=12"),
+            STORAGE_EMULATOR_HOST=url,
+        )
+    assert done.returncode in (0, 4), done.stderr
+    there = objects(gcs, bucket)
+    (point,) = json.loads(there["night/index.json"])["points"]
+    assert point["parts_superseded"]
+    assert [name for name in there if name.startswith(point["parts"]) and "part-0001" in name]
+    assert "could not be stored" not in done.stderr
+
+
+def test_a_point_that_cannot_be_recovered_says_what_it_lacks(tmp_path: Path) -> None:
+    done = latency_profile_command("recover", str(tmp_path))
+    assert done.returncode == 2
+    assert "it has no point.json, asked.npz, bounds, bodies" in done.stderr
