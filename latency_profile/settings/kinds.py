@@ -283,3 +283,8 @@ def url(takes: str, *schemes: str) -> Kind[str]:
         return parts.scheme + value.strip()[len(parts.scheme) :].rstrip("/")
 
     return Kind("str", takes, read, "URL")
+
+
+COUNT = whole(1)
+SECONDS = number(minimum=0)
+RATE = number(above=0, unlimited=True)
