@@ -5,8 +5,9 @@
 #   docker run --rm inference-benchmark benchmark_serving.py --host=…    profiles yours
 #
 # Build arguments
-#   DATASET    a .json or .jsonl file beside this one that the image shall carry (none by default); it lies in /datasets,
-#              and latency_throughput_curve.sh takes its prompts from it
+#   DATASET    a file of the folder datasets/ beside this one that the image shall carry (none by default); it lies in
+#              /datasets, and latency_throughput_curve.sh takes its prompts from it, where PROMPT_DATASET_FILE is not set
+#              otherwise, as it is in deploy/
 #   REVISION   the commit, for the image's label
 
 FROM docker.io/library/python:3.12-slim-bookworm AS packages
@@ -25,7 +26,7 @@ COPY latency_profile /opt/latency-profile/latency_profile
 COPY benchmark_serving.py latency_throughput_curve.sh /opt/latency-profile/
 COPY image/bytecode.py /build/
 # COPY wants a source: where there is no data set, the lock stands in for it.
-COPY ${DATASET:-requirements.lock} /datasets/
+COPY ${DATASET:+datasets/}${DATASET:-requirements.lock} /datasets/
 RUN rm -f /datasets/requirements.lock \
     && printf '%s\n' '#!/opt/python/bin/python3' 'import sys' 'from latency_profile.cli import main' 'sys.exit(main())' \
         >/opt/latency-profile/latency-profile \

@@ -15,7 +15,7 @@ profile: $(VENV)/.runtime ## profile the embedded model server at five request r
 	@$(BIN)/python -m latency_profile demo
 
 test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
-	$(BIN)/python -m pytest -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
 
 test-slow: $(VENV)/.test ## tests that take more than 30 s each
 	$(BIN)/python -m pytest -m slow

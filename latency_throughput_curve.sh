@@ -182,6 +182,13 @@ END
 if [[ -n ${HEADER:-} ]]; then export LATENCY_PROFILE_HEADER=$HEADER; fi
 if [[ -n ${API_KEY_ENV:-} ]]; then export LATENCY_PROFILE_API_KEY_ENV=$API_KEY_ENV; fi
 
+# With nothing to do afterwards the profile takes this shell's place, and every signal is its own.
+if [[ ${POST_BENCHMARK_SLEEP_TIME:-0} == 0 ]]; then
+  case $stopped in TERM) exit 143 ;; INT) exit 130 ;; esac
+  trap - TERM INT
+  exec "${PYTHON:-python3}" "$here/benchmark_serving.py" "${arguments[@]}"
+fi
+
 # A trapped signal interrupts `wait`, so it is called until the child is gone; then it tells the child's own status.
 wait_for() { # CHILD
   local status=0
@@ -201,7 +208,7 @@ if [[ -n $stopped ]]; then hand_on "$stopped"; fi # a signal that came before th
 wait_for "$profile" || status=$?
 
 # After 2 nothing was sent, after 3 a Job should try again: there is nothing to wait for.
-if [[ -z $stopped && $status != 2 && $status != 3 && ${POST_BENCHMARK_SLEEP_TIME:-0} != 0 ]]; then
+if [[ -z $stopped && $status != 2 && $status != 3 ]]; then
   sleep "$POST_BENCHMARK_SLEEP_TIME" &
   if [[ -n $stopped ]]; then hand_on "$stopped"; fi # a signal that came before there was a sleep to end
   wait_for $! || true

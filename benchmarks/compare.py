@@ -1,7 +1,8 @@
 """How often the nightly comparison cries wolf, and how often it finds a loss: `python -m benchmarks.compare`.
 
 Simulates histories: a number a night, log-normal, 20 nights of base and 40 more. Without a loss every night that is
-called regressed is a false alarm; with one, it is found where any of its first four nights is called regressed. Prints
+called regressed is a false alarm; with one, it is found where any of its first four nights is called regressed. "Of
+first 20" and "of 16 after" count nights called regressed while the base grows, and after a loss was mended. Prints
 a table and judges the lines that have limits: exit code 1 where there are more than 2 false alarms in 40 nights on
 average, or fewer than 80 % of losses of 8 % found. The other lines show what one may expect elsewhere, and what the
 method's assumptions are worth. The same seed gives the same table on any machine.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from latency_profile.compare.history import BASE_NIGHTS, bases
 from latency_profile.compare.names import MARGIN
+from latency_profile.compare.shift import LONG
 from latency_profile.compare.structure import Word
 
 NOISE = 0.05
@@ -24,6 +26,7 @@ SOON = 4  # nights within which a loss is to be found
 MOST_FALSE_ALARMS = 2.0
 FEWEST_FOUND = 0.8
 CORRELATION = 0.3
+MENDED = range(BASE_NIGHTS, BASE_NIGHTS + 10)
 
 Noise = Callable[[random.Random, int], list[float]]  # of the logarithms of so many nights
 
@@ -50,19 +53,26 @@ def with_bad_nights(rng: random.Random, nights: int) -> list[float]:
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of history. loss: from night `begins` (from 0) on, a share; drift: what is lost every night of all."""
+    """A kind of history. loss: from night `begins` (from 0) on, a share; drift: what is lost every night of all;
+    mended: what was lost in the nights of MENDED, and is no longer."""
 
     name: str
     noise: Noise = INDEPENDENT
     loss: float = 0.0
     begins: int = BASE_NIGHTS
     drift: float = 0.0
+    mended: float = 0.0
     judged: bool = False
 
     def draw(self, rng: random.Random) -> list[float]:
         noise = self.noise(rng, NIGHTS)
-        lost = [math.log1p(-self.loss) if night >= self.begins else 0.0 for night in range(NIGHTS)]
-        return [each + lost[night] + night * math.log1p(-self.drift) for night, each in enumerate(noise)]
+        return [each + self._lost(night) for night, each in enumerate(noise)]
+
+    def _lost(self, night: int) -> float:
+        lost = night * math.log1p(-self.drift)
+        if night in MENDED:
+            lost += math.log1p(-self.mended)
+        return lost + (math.log1p(-self.loss) if night >= self.begins else 0.0)
 
 
 CASES = (
@@ -72,6 +82,9 @@ CASES = (
     Case("4 % from night 21", loss=0.04),
     Case("15 % from night 41", loss=0.15, begins=40),
     Case("3 % noise, 5.5 % from night 41", independent(0.03), loss=0.055, begins=40),
+    Case("15 % in nights 21 to 30, mended", mended=0.15),
+    # A base that follows has by now come through the bad nights.
+    *(Case(f"as above, 8 % from night {n + 1}", mended=0.15, loss=0.08, begins=n) for n in (46, 52, 56)),
     Case("0.3 % a night", drift=0.003),
     Case("no loss, nights hang together", correlated),
     Case("no loss, one bad night in 20", with_bad_nights),
@@ -86,13 +99,14 @@ class Tally:
     improved: float = 0.0
     equivalent: float = 0.0
     growing: float = 0.0  # regressed among the first 20 nights
+    mended: float = 0.0  # regressed among the healthy nights after MENDED, LONG at most
     ever: float = 0.0  # any of the last 40 was called regressed
     found: float = 0.0  # any of the first four after the loss began
 
 
 def words(goodness: list[float], rolling: bool) -> list[Word | None]:
     """The word of every night; None: too few nights."""
-    return [None, *(word for _, _, word in bases(goodness, MARGIN, rolling))]
+    return [None, *(word for _, word in bases(goodness, MARGIN, rolling))]
 
 
 def tally(case: Case, histories: int, rolling: bool, seed: int = 0) -> Tally:
@@ -105,6 +119,8 @@ def tally(case: Case, histories: int, rolling: bool, seed: int = 0) -> Tally:
         found.improved += late.count(Word.IMPROVED) / histories
         found.equivalent += late.count(Word.EQUIVALENT) / histories
         found.growing += said[:BASE_NIGHTS].count(Word.REGRESSED) / histories
+        healthy = said[MENDED.stop : min(MENDED.stop + LONG, case.begins if case.loss else NIGHTS)]
+        found.mended += healthy.count(Word.REGRESSED) / histories
         found.ever += (Word.REGRESSED in late) / histories
         found.found += (Word.REGRESSED in said[case.begins : case.begins + SOON]) / histories
     return found
@@ -123,15 +139,17 @@ def off(case: Case, found: Tally) -> list[str]:
 
 def lines(histories: int, cases: tuple[Case, ...], found_off: list[str]) -> Iterator[str]:
     """The table, in Markdown. What is off is added to `found_off`."""
-    yield "| history | base | regressed, of 40 | any | improved | equivalent | regressed, of first 20 | found in 4 |"
-    yield "|---|---|---|---|---|---|---|---|"
+    called = "regressed, of 40 | any | improved | equivalent"
+    yield f"| history | base | {called} | of first 20 | of 16 after | found in 4 |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for case in cases:
         for rolling in (False, True):
             found = tally(case, histories, rolling)
             found_off += off(case, found)
             cells = [case.name, "latest" if rolling else "first", f"{found.regressed:.2f}", f"{found.ever:.0%}"]
             cells += [f"{found.improved:.2f}", f"{found.equivalent:.1f}", f"{found.growing:.2f}"]
-            yield f"| {' | '.join(cells)} | {f'{found.found:.1%}' if case.loss else '–'} |"
+            cells += [f"{found.mended:.2f}" if case.mended else "–", f"{found.found:.1%}" if case.loss else "–"]
+            yield f"| {' | '.join(cells)} |"
 
 
 def main() -> int:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+import secrets as randomness
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -69,8 +70,13 @@ def servers_of(settings: Settings, environ: Mapping[str, str], grpc: bool) -> li
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
     """What no message may repeat: the key, and the values of the user's headers, whole and without their scheme
     ("Bearer"), the longest first. Shorter ones than any secret would only garble what a server says."""
-    found = {settings.api_key(environ) or ""}
-    for _, value in settings.header:
+    return secrets_in(settings.api_key(environ), settings.header)
+
+
+def secrets_in(key: str | None, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """The same of a key and of headers' names and values."""
+    found = {key or ""}
+    for _, value in headers:
         found |= {value, value.rpartition(" ")[2]}
     return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
 
@@ -143,8 +149,9 @@ def chunks_of(settings: Settings, attempt: str, secrets: tuple[str, ...], say: C
     if not places:
         return None
     soon = [msgspec.structs.replace(place, patience_s=min(place.patience_s, PART_PATIENCE_S)) for place in places]
-    # `attempt` is that of one process at a point, a nonce in it: nobody else can have chosen that name.
-    return Chunks(soon, lambda number: f"{settings.run_id or 'parts'}/point-{number}/{attempt}/", secrets, say)
+    # Nobody else can have chosen that name: a nonce may be fixed, and the same for every attempt and every night.
+    own = f"{attempt}-{randomness.token_hex(4)}"
+    return Chunks(soon, lambda number: f"{settings.run_id or 'parts'}/point-{number}/{own}/", secrets, say)
 
 
 def meeting_of(settings: Settings, stores: list[Store]) -> Meeting | None:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from backends.base import Chosen, Request
 from latency_profile.chunks.upload import Chunks, note_taker, storing
 from latency_profile.client_counts import Looks, client_counts
-from latency_profile.errors import ServerUnavailable, UsageError
+from latency_profile.errors import ServerUnavailable, StorageError, UsageError
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
 from latency_profile.open_files import SPARE_FILES
@@ -32,7 +32,7 @@ from latency_profile.sender.job import Collect, Collected, Point, Target
 from latency_profile.settings import Settings
 from latency_profile.shards.meeting import Begin, Meeting
 from latency_profile.shards.slicing import first_of, part_of
-from latency_profile.shards.structure import share
+from latency_profile.shards.structure import Part, share
 from latency_profile.spelling import Asked, spell
 from latency_profile.telemetry.processor import ProcessorReading, ProcessorUse, between, read
 from latency_profile.until_ci.watch import watching
@@ -78,6 +78,7 @@ class Bench:
     when_sent: Callable[[], None] = lambda: None  # told when a point's last answer has ended, before they are read
 
 
+@contextmanager
 def run_point(
     bench: Bench,
     point: PlannedPoint,
@@ -86,23 +87,33 @@ def run_point(
     look: Callable[[Snapshot], None],
     finish: Callable[[int, int], dict[str, Any]],
     meeting: Meeting | None = None,
-) -> Records:
+) -> Iterator[Records]:
     """One point. `finish(start, end)`, in Unix ns, gives what the context still needs: server_metrics, provenance.
 
-    Its spool is removed when the records are whole; where anything fails before, it stays. With a `meeting` the point
-    starts when all of its shards do.
+    Its spool is removed when the block has done with the records, as saving them; where anything fails before, it
+    stays. With a `meeting` the point starts when all of its shards do.
     """
     with _scratch(bench.folder, f"point-{point.number}") as folder, storing(bench.chunks, point.number, folder):
         requests = bench.workload.requests(point.first_prompt, point.prompts)
         asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
+        begin: Begin | None = None
+
+        def parts(cut_short: str | None) -> list[Part]:
+            workers = _shards(bench, point, fleet)
+            return [part_of(point, meeting, begin, workers, cut_short)] if meeting and begin else []
+
         show = note_taker(
             folder,
             asked,
-            lambda start_ns: _context(bench, point, start_ns, time.time_ns() - now_ns() + start_ns),
+            lambda start_ns: msgspec.structs.replace(
+                _context(bench, point, start_ns, time.time_ns() - now_ns() + start_ns), parts=parts(None)
+            ),
             (point.pod, point.pods),
             _looker(bench, point, asked, look),
         )
         begin = meeting.meet(point.number) if meeting else None
+        if meeting and begin is None and not interrupt:  # or this shard's slice would pass for the whole
+            raise ServerUnavailable(f"--shards: the start of point {point.number + 1} is not to be read in the store")
         sending = _send(bench, point, asked, fleet, interrupt, show, bench.settings.request_timeout, begin)
         ran, orders, collected = sending.ran, sending.orders, sending.collected
         measured_ns = ran.ended_ns - ran.start_ns
@@ -113,11 +124,11 @@ def run_point(
             measured_ns=measured_ns,
             cut_short=interrupt.reason,
             until_ci=sending.stopping,
-            parts=[part_of(point, meeting, begin, len(orders), interrupt.reason)] if meeting and begin else [],
+            parts=parts(interrupt.reason),
             client=client_counts(ran.finished, collected, measured_ns / NS, sending.use, sending.looks),
             **finish(ran.started_unix_ns, ran.started_unix_ns + measured_ns),
         )
-        return merge(
+        records = merge(
             context,
             [order.columns for order in orders],
             due_ns=point.due_ns,
@@ -127,6 +138,10 @@ def run_point(
             pod=(point.pod, point.pods),
             count_tokens=bench.workload.count_tokens,
         )
+        try:
+            yield records
+        except StorageError as error:
+            raise StorageError(f"{error}; what was measured is in {folder}, for latency-profile recover") from error
 
 
 def _context(bench: Bench, point: PlannedPoint, start_ns: int, started_unix_ns: int) -> PointContext:
@@ -213,12 +228,13 @@ def _send(
     begin: Begin | None = None,
 ) -> _Sending:
     """Sends what was spelled, and has the spools turned into columns."""
-    shards = point.shards(len(fleet), bench.settings.tcp_conn_limit, len(bench.targets))
+    shards = _shards(bench, point, fleet)
     whole = shards * point.pods
     first = first_of(point, begin) if begin else 0
     jobs = [_job(bench, point, asked, timeout_s, shard, whole, first) for shard in range(point.pod, whole, point.pods)]
     looks = Looks()
-    with watching(bench.settings, bench.chosen.name, jobs) as watch:
+    with watching(bench.settings, bench.chosen.name, jobs) as watch, ExitStack() as over:
+        over.callback(bench.when_sent)  # also where a sender dies: nothing is looked at any more
         before = _processor(fleet, shards)
         ran = fleet.run(
             jobs,
@@ -228,10 +244,14 @@ def _send(
             begin.at_ns if begin else None,
         )
         use = between(before, _processor(fleet, shards))
-    bench.when_sent()
     orders = [_order(bench, job, ran) for job in jobs]
     stopping = watch.stopping(ran, point.duration_s) if watch else None
     return _Sending(ran, orders, fleet.collect(orders), use, looks.kept, stopping)
+
+
+def _shards(bench: Bench, point: PlannedPoint, fleet: Fleet) -> int:
+    """Sender processes that have a part of the point."""
+    return point.shards(len(fleet), bench.settings.tcp_conn_limit, len(bench.targets))
 
 
 def _processor(fleet: Fleet, shards: int) -> ProcessorReading:

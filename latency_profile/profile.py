@@ -141,7 +141,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
                 meeting.stopped, meeting.say = (lambda: bool(interrupt)), progress.say
                 meeting.agreement = agreement(settings, points, models, bench.urls, workload.description)
             profile = Sweep(bench, fleet, interrupt, progress, metrics, hygiene, ledger, version, board, meeting)
-            profile.nights = nights
+            profile.nights, profile.prompts = nights, workload.for_nonce
             if settings.calibrate:
                 board.phase(Phase.CALIBRATING)
                 profile.calibrations = calibrate_points(

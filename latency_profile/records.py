@@ -5,6 +5,7 @@ The file is a NumPy .npz without pickles; what the results need beside the rows 
 that everything right of the records can be made again from this one file.
 """
 
+import contextlib
 import os
 import zipfile
 import zlib
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile.calibration.structure import Calibration
+from latency_profile.errors import StorageError
 from latency_profile.outcome import EventSource, Flag, Status, TokenSource
 from latency_profile.shards.structure import Part
 
@@ -135,7 +137,7 @@ class Records:
         return self.columns[name]
 
     def save(self, path: Path) -> None:
-        """Writes the file whole: a temporary file beside it, then a rename."""
+        """Writes the file whole: a temporary file beside it, then a rename. Raises StorageError where it cannot."""
         temporary = path.with_name(path.name + ".part")
         arrays: dict[str, NDArray[Any]] = {
             "context": np.frombuffer(msgspec.json.encode(self.context), dtype=np.uint8),
@@ -144,11 +146,16 @@ class Records:
             "event_tokens": self.event_tokens,
             **self.columns,
         }
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())  # on a volume too, the name is there only with all of its bytes
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())  # on a volume too, the name is there only with all of its bytes
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the reason above is the one that counts
+                temporary.unlink(missing_ok=True)
+            raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def load(path: Path) -> Records:

@@ -135,17 +135,18 @@ class Ledger:
         """A point's files are stored, or in the backlog, which is tried again."""
         self.settle()
         stored = not self._backlog
-        removed = stored and self._remove_parts()
-        self._change(
+        self._change(  # before anything is removed: who is lost while that is done has lost nothing
             point,
             state="cut_short" if result.cut_short else "done",
             date=date,
             verdict=result.verdict.verdict.value,
             files=files,
             records=records,
-            parts=None if removed else self._parts,
+            parts=self._parts,
             parts_superseded=stored,
         )
+        if self._parts is not None and not self._backlog and self._remove_parts(self._parts):
+            self._change(point, parts=None)
 
     def profile_is(self, name: str) -> None:
         if self._index is not None:
@@ -175,15 +176,13 @@ class Ledger:
         if not self._backlog:
             self.failure = None
 
-    def _remove_parts(self) -> bool:
+    def _remove_parts(self, folder: str) -> bool:
         """Removes what was stored while the point ran, as its records have all of it. False where this account may not:
         the index then says that they are superseded."""
-        if self._parts is None:
-            return True
         removed = True
         for store in self._stores[1:]:
             try:
-                names = store.list(self._parts)
+                names = store.list(folder)
             except StorageError:
                 return False
             removed = all(store.delete(name) for name in names) and removed
@@ -304,6 +303,8 @@ def may_resume(settings: Settings, environ: Mapping[str, str], say: Callable[[st
 
 
 def _lasts(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Whether what a run leaves is there when its container is gone. A volume counts, also an emptyDir: that outlives
+    its containers, though not its pod, and from inside none can be told from another."""
     if settings.output_bucket or settings.output_url or "KUBERNETES_SERVICE_HOST" not in environ:
         return True
     settings.output_dir.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,11 @@
 
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_profile import results
@@ -12,21 +16,23 @@ from latency_profile.compare.nightly import comparison_files, tonight
 from latency_profile.compare.nights import Readable
 from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import compared_line
-from latency_profile.errors import Exit, ProfileError
+from latency_profile.errors import Exit, ProfileError, StorageError
 from latency_profile.interrupt import Interrupt
 from latency_profile.live.board import Board, Watched
 from latency_profile.live.termination import LOG
 from latency_profile.plan import NS
-from latency_profile.point_run import Bench, run_point
+from latency_profile.point_run import Bench, Prompts, run_point
 from latency_profile.points import PlannedPoint
 from latency_profile.provenance import provenance
+from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
 from latency_profile.report.console import TableRow, render_table
 from latency_profile.report.rows import log_line, table_row
 from latency_profile.resume import Earlier, Ledger
 from latency_profile.sender.fleet import Fleet
-from latency_profile.shards.meeting import Meeting
-from latency_profile.shards.whole import whole_of
+from latency_profile.shards.meeting import Meeting, Reopened
+from latency_profile.shards.rounds import Left, bench_of, is_begun_again, left_of
+from latency_profile.shards.whole import joined, whole_of
 from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
@@ -59,11 +65,14 @@ class Sweep:
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
+        self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
 
     def run(self, points: list[PlannedPoint]) -> None:
         """Runs them in order until one cannot be measured or a signal comes."""
-        for point in points:
+        todo = deque(points)
+        while todo:
+            point = todo.popleft()
             earlier = self._ledger.earlier(point.number)
             if earlier is not None:
                 self._take_over(point, earlier)
@@ -72,13 +81,18 @@ class Sweep:
                 self._pause()
             if self._interrupt:
                 break
-            if self._meeting and self._meeting.over(point.number):
-                self._progress.say(f"point {point.number + 1} is over: its shards have measured it")
-                continue
-            self._board.point_started(point)
-            self._progress.point_started(point.label, point.number + 1, len(points))
             try:
-                self._point(point)
+                left = left_of(self._meeting, point, self._bench.folder) if self._meeting else Left.SEND
+                if left is Left.NOTHING:
+                    self._progress.say(f"point {point.number + 1}: this shard's part of it is over")
+                else:
+                    self._board.point_started(point)
+                    self._progress.point_started(point.label, point.number + 1, len(points))
+                    (self._point if left is Left.SEND else self._join)(point)
+                if not todo and self._begun_again(point):
+                    todo.append(point)
+            except Reopened as again:
+                todo = deque(points[again.point :])
             except ProfileError as error:
                 self._failure = error
                 self._progress.say(str(error))
@@ -137,34 +151,54 @@ class Sweep:
         self._outcomes.append(results.Outcome(earlier.origin, earlier.result, earlier.files))
         self._rows.append(table_row(point.load, earlier.result))
         self._board.point_kept(earlier.result.verdict.verdict)
+        if self._meeting and earlier.result.load.shards:  # that attempt may have ended before it could tell the others
+            with suppress(StorageError):  # who waits for this goes on without it, later
+                self._meeting.merged(point.number, earlier.result.load.shards)
+
+    def _begun_again(self, last: PlannedPoint) -> bool:
+        """Whether all shards are to send the last point again, which shard 0 left unfinished. Only it can tell."""
+        if self._meeting is None or self._meeting.leads or self._interrupt:
+            return False
+        return is_begun_again(self._meeting, last.number)
+
+    def _join(self, point: PlannedPoint) -> None:
+        """A point that all shards have sent, and that an earlier attempt of shard 0 has not put into the index."""
+        assert self._meeting is not None
+        records = joined(self._meeting, point.number, self._bench.folder)
+        if records is None:
+            self._progress.point_finished("not all shards' records are there yet")
+        else:
+            self._judge(point, records, records, self._save(point, records))
 
     def _point(self, point: PlannedPoint) -> None:
-        chunks = self._bench.chunks
-        self._ledger.begun(point, self._bench.nonce, chunks.folder(point.number) if chunks else None)
+        bench = bench_of(self._bench, self._meeting, point, self.prompts)
+        chunks = bench.chunks
+        self._ledger.begun(point, bench.nonce, chunks.folder(point.number) if chunks else None)
         self._hygiene.point_started()
         if self._metrics:
             self._metrics.point_started()
-        measured = run_point(
-            self._bench,
+        with run_point(
+            bench,
             point,
             self._fleet,
             self._interrupt,
             self._progress.update,
-            self._rest_of_context,
+            partial(self._rest_of_context, bench),
             self._meeting,
-        )
-        records = whole_of(self._meeting, measured, self._bench.folder) if self._meeting else measured
+        ) as measured:
+            records = whole_of(self._meeting, measured, self._bench.folder) if self._meeting else measured
+            path = self._save(point, records) if records is not None and len(records) else None
         if records is None:
             self._board.point_measured(measured, None)
             self._progress.point_finished(f"{len(measured)} requests handed in; shard 0 judges the whole")
             return
-        records.context.calibration = self.calibrations.get(point.number)
         if not len(records):
             self._progress.point_finished("cut short before the first request was due")
             return
-        path = results.free_path(self._bench.folder, results.records_name(records.context))
-        if self._bench.settings.save_json_results:  # before anything is computed: a node that goes away leaves seconds
-            records.save(path)
+        self._judge(point, measured, records, path)
+
+    def _judge(self, point: PlannedPoint, measured: Records, records: Records, path: Path | None) -> None:
+        """What the point's records say, to all who are told. measured: what this pod sent; path: of the records."""
         result = results.point_result(records)
         self._board.point_measured(measured, result.verdict.verdict)  # what this pod sent, and the verdict on all
         row = table_row(point.load, result)
@@ -178,28 +212,39 @@ class Sweep:
             for message in messages:
                 self._progress.say(f"  {status}: {message}".rstrip(" ×"))
         files: list[str] = []
-        if self._bench.settings.save_json_results:
+        if path is not None:
             for name, data in results.point_files(records).items():
                 files.append(self._ledger.put(name, data))
             self._ledger.put_records(path)
             self._ledger.ended(point, files, path.name, result, records.context.date)
-        if self._meeting and result.load.shards and not result.cut_short:
-            self._meeting.merged(point.number, result.load.shards)
         self._outcomes.append(results.Outcome(records.context, result, files))
         self._rows.append(row)
+        if self._meeting and result.load.shards and not result.cut_short:
+            self._meeting.merged(point.number, result.load.shards)
 
-    def _rest_of_context(self, start_ns: int, end_ns: int) -> dict[str, Any]:
+    def _save(self, point: PlannedPoint, records: Records) -> Path | None:
+        """Writes the whole point's records where results are kept: before anything is computed, as a node that goes
+        away leaves seconds."""
+        records.context.calibration = self.calibrations.get(point.number)
+        if not self._bench.settings.save_json_results:
+            return None
+        path = results.free_path(self._bench.folder, results.records_name(records.context))
+        records.save(path)
+        return path
+
+    def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()
         metrics: dict[str, dict[str, float]] = {}
         if self._metrics and not self._interrupt:  # a Prometheus may have to be waited for, and there is no time left
             metrics, notices = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
             for notice in notices:
                 self._progress.say(notice)
-        description = self._bench.workload.description
         return {
             "server_metrics": metrics,
             "prefix_cache": prefix_cache,
-            "provenance": provenance(self._bench.settings, description, self._server_version, len(self._fleet)),
+            "provenance": provenance(
+                bench.settings, bench.workload.description, self._server_version, len(self._fleet)
+            ),
         }
 
     def _pause(self) -> None:

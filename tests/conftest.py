@@ -8,10 +8,17 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.beside import ALONE, COMPUTE
 from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
 from tests.servers.fake_gcs import fake_gcs, make_bucket
 from tests.servers.process import answers, free_port, running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not any(part in item.nodeid for part in COMPUTE):
+            item.add_marker(pytest.mark.xdist_group(ALONE))
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,17 @@ def test_who_may_only_create_objects_can_still_store(gcs: str, bucket: str, monk
     assert objects(gcs, bucket) == {"a.json": b"one", "a-2.json": b"two", "b.json": b"one"}
 
 
+def test_who_may_not_look_knows_a_name_of_its_own_for_stored(
+    gcs: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writer_role(gcs) as (url, _):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        store = open_bucket(bucket)
+        for _ in range(2):
+            assert store.put("attempt/part-0001", b"one", own=True) == f"gs://{bucket}/attempt/part-0001"
+    assert objects(gcs, bucket) == {"attempt/part-0001": b"one"}
+
+
 def test_an_endpoint_that_knows_no_permissions_is_written_to_once(
     gcs: str, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +308,27 @@ def test_a_server_that_stays_broken_ends_within_its_patience(
         assert len(seen) >= 2
     assert "\n" not in str(caught.value)
     assert "http" not in str(caught.value)
+
+
+def test_the_chunks_of_a_large_file_share_one_patience(
+    gcs: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is stored by its second try, within its own 2 s; all together they take many times as long."""
+    monkeypatch.setattr("latency_profile.storage.bucket.CHUNK_BYTES", 256 << 10)
+    big(tmp_path / "f", 10)
+    tries: dict[str, int] = {}
+
+    def every_second(method: str, path: str, number: int) -> str | None:
+        tries[method] = tries.get(method, 0) + 1
+        return "before" if method == "PUT" and tries[method] % 2 else None
+
+    with flaky(gcs, every_second) as (url, _):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        began = time.monotonic()
+        with pytest.raises(StorageError, match="HTTP status 503"):
+            open_bucket(bucket, patience_s=2).put_file("p.records.npz", tmp_path / "f")
+        assert time.monotonic() - began < 8
+    assert objects(gcs, bucket) == {}
 
 
 def test_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

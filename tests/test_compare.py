@@ -69,7 +69,7 @@ def test_the_words_are_those_that_were_simulated() -> None:
     values[25:] = [0.9 * value for value in values[25:]]
     nights = history(values)
     for rolling in (False, True):
-        said = [word for _, _, word in bases([math.log(value) for value in values], 0.05, rolling)]
+        said = [word for _, word in bases([math.log(value) for value in values], 0.05, rolling)]
         for last in (6, 20, 28, 40):
             found = judged(nights[:last], rolling=rolling)
             assert found.word is (said[last - 2] or Word.INCONCLUSIVE)
@@ -162,7 +162,7 @@ def test_the_measure_that_decides_is_chosen_by_earlier_nights() -> None:
     assert decides([*valid, two(8, "SATURATED")]) == ("e2e_p50", "16 req/s")
     assert decides([two(night, "CLIENT_LIMITED") for night in range(8)]) == ("e2e_p50", "4 req/s")
     assert decides(valid, measure="tpot_p99") == ("tpot_p99", "16 req/s")
-    assert decides(valid, measure="capacity") == ("capacity", None)
+    assert decides(saturated, measure="highest_completed_rate") == ("highest_completed_rate", None)
     burst = [make_night(night, make_point(rate=None)) for night in range(8)]
     assert decides(burst) == ("output_tokens_per_s", "unlimited rate")
 
@@ -170,8 +170,9 @@ def test_the_measure_that_decides_is_chosen_by_earlier_nights() -> None:
 def test_the_latency_of_saturated_points_is_not_compared() -> None:
     nights = [make_night(night, make_point(rate=16.0, verdict="SATURATED")) for night in range(8)]
     found = judged(nights)
-    assert {each.name for each in found.others} == {"capacity", "requests_per_s"}
-    assert judged(nights, measure="e2e_p50").primary is None
+    assert {each.name for each in found.others} == {"highest_completed_rate", "requests_per_s"}
+    unfit = judged(nights, measure="e2e_p50")
+    assert unfit.primary is None and unfit.reason.startswith("there is no e2e_p50 to compare: ")
 
 
 def test_a_server_that_now_saturates_has_regressed() -> None:
@@ -181,15 +182,56 @@ def test_a_server_that_now_saturates_has_regressed() -> None:
     assert judged(nights).word is Word.REGRESSED
 
 
-def test_capacity_is_the_highest_completed_rate_of_all_loads() -> None:
+def test_the_highest_completed_rate_of_all_loads() -> None:
     def night(number: int, high: float, verdict: str = "SATURATED") -> Night:
         return make_night(number, make_point(rate=4.0, tokens=400), make_point(rate=16.0, tokens=high, verdict=verdict))
 
     nights = [night(number, 900 + number % 2) for number in range(12)]
-    found = measure(judged(nights), "capacity", None)
+    found = measure(judged(nights), "highest_completed_rate", None)
     assert found.tonight == pytest.approx(9.01) and found.word is Word.EQUIVALENT
-    barred = measure(judged([*nights, night(12, 100, "CLIENT_LIMITED")]), "capacity", None)
+    barred = measure(judged([*nights, night(12, 100, "CLIENT_LIMITED")]), "highest_completed_rate", None)
     assert barred.word is Word.INCONCLUSIVE and barred.tonight is None
+
+
+def test_where_no_load_saturates_the_highest_completed_rate_is_the_plans_own() -> None:
+    """It would call a server equivalent that now carries half of what it did."""
+    nights = [make_night(night, make_point(rate=16.0, tokens=1600)) for night in range(12)]
+    found = judged(nights)
+    assert "highest_completed_rate" not in {each.name for each in found.others}
+    named = judged(nights, measure="highest_completed_rate")
+    assert (named.word, named.exit_code) == (Word.INCONCLUSIVE, 0)
+    assert named.reason == "tonight has no highest_completed_rate (no load saturates)"
+    lower = [make_night(n, make_point(rate=4.0, verdict="SATURATED"), make_point(rate=16.0)) for n in range(12)]
+    assert "highest_completed_rate" not in {each.name for each in judged(lower).others}
+
+
+def test_a_profile_without_any_load_to_compare() -> None:
+    """`auto` is the flag's word, not the measure's name."""
+    nights = [make_night(night, make_point(rate=4.0)) for night in range(8)]
+    found = judged([*nights, make_night(8, make_point(rate=5.0))])
+    assert found.word is Word.INCONCLUSIVE
+    assert found.reason == "tonight's profile has no load that could be used on most earlier nights"
+
+
+def test_what_decides_stays_where_a_server_now_saturates_for_good() -> None:
+    """Half of all nights and more saturated: it is still compared with what it was when it did not."""
+    nights = [make_night(night, make_point(rate=16.0, e2e=value)) for night, value in enumerate(noisy(22))]
+    nights += [make_night(22 + n, make_point(rate=16.0, e2e=9000.0, verdict="SATURATED")) for n in range(30)]
+    found = judged(nights)
+    assert found.primary is not None and found.primary.name == "e2e_p50" and found.word is Word.REGRESSED
+
+
+def test_a_base_that_follows_leaves_out_what_was_called_regressed() -> None:
+    """A loss that was mended; its nights are named, so that one sees what the base lacks."""
+    values = noisy(60)
+    values[30:40] = [0.85 * value for value in values[30:40]]
+    nights = history(values)
+    found = judged(nights, rolling=True)
+    bad = {night.date for night in nights[30:40]}
+    assert len(found.base) == 20 and bad.isdisjoint(night.date for night in found.base)
+    assert {each.date for each in found.left_out} >= bad
+    assert {each.reason for each in found.left_out} == {"it was called regressed: no base"}
+    assert found.primary is not None and found.primary.base_spread == pytest.approx(0.02, rel=0.5)
 
 
 def test_the_others_are_corrected_for_their_number() -> None:

@@ -287,7 +287,8 @@ def test_a_data_set_can_be_baked_in(image: str, tmp_path: Path, server: Simulato
     ):
         shutil.copy2(ROOT / name, tree / name)
     lines = [json.dumps({"prompt": f"What is {number} times {number}?", "output_len": 8}) for number in range(50)]
-    (tree / "prompts.jsonl").write_text("\n".join(lines))
+    (tree / "datasets").mkdir()
+    (tree / "datasets" / "prompts.jsonl").write_text("\n".join(lines))
     tag = "localhost/inference-benchmark:test-dataset"
     engine.build(tag, "--build-arg=DATASET=prompts.jsonl", tree=tree)
     try:

@@ -48,6 +48,16 @@ def test_all_stages_are_of_the_one_base() -> None:
     assert f"tag={engine.BASE}\n" in (ROOT / "tests/containers/base.sh").read_text()
 
 
+def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
+    """A pattern such as !*.json would let in a key that lies about."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    seen = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    named = re.sub(r"\$\{DATASET:\+(.*?)\}\$\{DATASET:-(.*?)\}", r"\1 \2", " ".join(copies)).split()
+    assert lines[1] == "*"
+    assert seen == {name.split("/")[0] for name in named}
+
+
 def test_the_dockerfile_is_clean() -> None:
     done = subprocess.run([TOOLS / "hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

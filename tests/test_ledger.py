@@ -1,14 +1,23 @@
 """The files of a run in several stores, one of which may be down: nothing is lost, and the exit code tells."""
 
+import errno
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from latency_profile.errors import StorageError
-from latency_profile.results.index import new_index, read_index
+from latency_profile import results
+from latency_profile.errors import Exit, StorageError
+from latency_profile.parts import chunks_of
+from latency_profile.results.index import IndexPoint, new_index, read_index
 from latency_profile.resume import Ledger
+from latency_profile.settings import load
+from latency_profile.shards.meeting import Meeting
+from latency_profile.shards.whole import joined
 from latency_profile.storage import NotAllowed, Store, open_folder
+from tests.make_records import uniform_records
 from tests.test_resume import MARK, planned
 
 
@@ -99,6 +108,66 @@ def test_the_index_of_the_store_that_outlives_the_pod_counts(tmp_path: Path) -> 
     kept = local.get("run/index.json")
     assert kept is not None
     assert read_index(kept).points[0].attempts == ["aa", "bb"]
+
+
+def test_a_run_that_is_lost_while_it_removes_parts_has_them_done_in_its_index(tmp_path: Path) -> None:
+    class Lost(Exception):
+        """The node is gone."""
+
+    class Leaving:
+        def __init__(self, inner: Store) -> None:
+            self.inner = inner
+
+        def delete(self, name: str) -> bool:
+            raise Lost
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    local, bucket, point = open_folder(tmp_path / "local"), open_folder(tmp_path / "bucket"), planned(0, 0)
+    bucket.put("run/point-0/aa/spool-0.part-0001", b"x")
+    result = results.point_result(uniform_records(30))
+
+    def measured(store: Store) -> IndexPoint:
+        ledger = Ledger([local, store], "run", lambda _: None)
+        ledger.begin(new_index("run", MARK, ["http://h"], [point]), resume=True)
+        ledger.begun(point, "aa", "run/point-0/aa/")
+        with suppress(Lost):
+            ledger.ended(point, ["a.json"], "a.records.npz", result, "20260101-000000")
+        data = bucket.get("run/index.json")
+        assert data is not None
+        return read_index(data).points[0]
+
+    lost = measured(Leaving(bucket))
+    assert (lost.state, lost.parts, lost.parts_superseded) == ("done", "run/point-0/aa/", True)
+    assert "run/point-0/aa/spool-0.part-0001" in bucket.list()
+    whole = measured(bucket)
+    assert (whole.state, whole.parts, whole.parts_superseded) == ("done", None, True)
+    assert bucket.list("run/point-0/") == []
+
+
+@pytest.mark.parametrize("failure", [None, OSError(errno.ENOSPC, "No space left on device")])
+def test_records_of_shards_that_cannot_be_read_are_an_error_of_storage(failure: OSError | None, tmp_path: Path) -> None:
+    (tmp_path / "part.npz").write_bytes(b"half of it")
+
+    def gather(point: int, folder: Path) -> tuple[list[Path], set[int]]:
+        if failure:
+            raise failure
+        return [folder / "part.npz"], set()
+
+    meeting = cast(Meeting, SimpleNamespace(gather=gather))
+    with pytest.raises(StorageError, match="cannot read the shards' records: ") as caught:
+        joined(meeting, 0, tmp_path)
+    assert caught.value.exit_code == Exit.NOT_STORED
+
+
+def test_each_attempt_has_a_folder_of_parts_of_its_own_although_its_nonce_is_fixed() -> None:
+    stored = ["--save-json-results", "--output-url=memory://x"]
+    settings = load(["--tokenizer=bundled", "--input-len=1", "--output-len=1", *stored], {})
+    attempts = [chunks_of(settings, "aa", (), lambda _: None) for _ in range(2)]
+    folders = {chunks.folder(0) for chunks in attempts if chunks}
+    assert len(folders) == 2
+    assert all(folder.startswith("parts/point-0/aa-") and folder.endswith("/") for folder in folders)
 
 
 def test_prompts_that_were_sent_before_under_one_fixed_nonce_are_said(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from latency_profile.points import PlannedPoint
 from latency_profile.results.index import Index, changes, new_index, read_index
 from latency_profile.workload.sharing import intended_hits
 from tests.servers.fake_gcs import flaky, objects
-from tests.tool import benchmark, command, environment, point_files
+from tests.tool import ROOT, benchmark, command, environment, latency_profile_command, point_files
 
 MARK = Fingerprint(sha256="0" * 16, of={"backend": "vllm", "top_k": None})
 
@@ -51,6 +52,8 @@ def test_what_differs_is_named_point_by_point() -> None:
     assert len(other_draws) == 1
     assert other_draws[0].startswith("point 2, due times: ")
     assert changes(there, index(points[:1])) == ["points: 2, 1"]
+    elsewhere = new_index("run", MARK, ["http://h", "http://i"], points)
+    assert changes(there, elsewhere) == ['servers: ["http://h"], ["http://h","http://i"]']
     other = Fingerprint(sha256="1" * 16, of={"backend": "vllm", "top_k": 5})
     assert changes(there, index(points, other)) == ["top_k: null, 5"]
 
@@ -136,7 +139,8 @@ def test_a_run_that_was_killed_goes_on(port: int, tmp_path: Path) -> None:
     profile = json.loads((tmp_path / "night" / after["profile"]).read_text())
     assert [point["request_rate"] for point in profile["points"]] == [20.0, 40.0]
     assert [point["files"] for point in profile["points"]] == [point["files"] for point in after["points"]]
-    assert done.stdout.count("20") and done.stdout.count("40")
+    table = [line.split()[0] for line in done.stdout.splitlines() if line.lstrip().startswith(("20 ", "40 "))]
+    assert table[:2] == ["20", "40"]  # a wide table comes in blocks
 
 
 def test_a_run_that_is_done_measures_nothing_and_says_the_same(port: int, tmp_path: Path) -> None:
@@ -158,6 +162,10 @@ def test_another_plan_under_the_same_name_is_refused_with_the_difference(port: i
     longer = benchmark(*flags(port, tmp_path, "--ignore-eos", rates="20"))
     assert longer.returncode == Exit.USAGE
     assert "ignore_eos: false, true" in longer.stderr
+    server = [flag.replace("127.0.0.1", "localhost") for flag in flags(port, tmp_path, rates="20")]
+    elsewhere = benchmark(*server)
+    assert elsewhere.returncode == Exit.USAGE
+    assert f'servers: ["http://127.0.0.1:{port}"], ["http://localhost:{port}"]' in elsewhere.stderr
     anew = benchmark(*flags(port, tmp_path, "--no-resume", rates="25"))
     assert anew.returncode in (Exit.DONE, Exit.UNUSABLE), anew.stderr
     assert [point["plan"]["load"] for point in read(tmp_path)["points"]] == ["25"]
@@ -261,6 +269,40 @@ def test_a_bucket_that_takes_no_files_after_all_leaves_them_on_disk_and_exits_wi
     assert not point["parts_superseded"]
     for name in [*point["files"], point["records"]]:
         assert (tmp_path / "night" / name).stat().st_size > 0
+
+
+def test_records_that_do_not_fit_on_the_disk_leave_the_spool_and_exit_with_6(port: int, tmp_path: Path) -> None:
+    """As a disk that is full: the program itself, with a NumPy that cannot write records."""
+    script = (
+        "import errno, sys, numpy\n"
+        "save = numpy.savez\n"
+        "def full(file, **arrays):\n"
+        "    if str(getattr(file, 'name', '')).endswith('.records.npz.part'):\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    save(file, **arrays)\n"
+        "numpy.savez = full\n"
+        "from latency_profile.cli import profile\n"
+        "sys.exit(profile(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *flags(port, tmp_path, rates="20")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment(),
+        cwd=ROOT,
+    )
+    assert done.returncode == Exit.NOT_STORED, done.stderr
+    (spool,) = (tmp_path / "night").glob(".point-0-*")
+    assert "No space left on device" in done.stderr
+    assert f"what was measured is in {spool}, for latency-profile recover" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "night").glob("*.part"))
+    recovered = latency_profile_command("recover", str(spool), str(tmp_path / "there"))
+    assert recovered.returncode == Exit.DONE, recovered.stderr
+    (path,) = (tmp_path / "there").glob("*.records.npz")
+    assert len(records.load(path)) == 30
 
 
 def test_a_bucket_that_is_busy_gets_everything_in_the_end(port: int, tmp_path: Path, gcs: str, bucket: str) -> None:

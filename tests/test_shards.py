@@ -293,6 +293,35 @@ def test_turnaround_is_of_each_pods_own_places() -> None:
         assert len(found) and np.allclose(found, 2_000_000, atol=2)
 
 
+def test_a_whole_is_cut_short_only_where_all_of_it_is() -> None:
+    """Shard 0 went; what it left unsent is not excused by that."""
+    whole = whole_records()
+    parts = cut(whole, 3, {0: {"cut_short": "SIGTERM"}})
+    parts[0] = chosen(parts[0], parts[0]["due_ns"] < 60 * NS, parts[0].context.parts)
+    parts[0].context.cut_short = "SIGTERM"
+    merged = merge_shards(parts)
+    assert merged.context.cut_short is None
+    verdict = judge(merged)
+    assert verdict.verdict is Kind.CLIENT_LIMITED
+    assert "Shard 0 of 3 was cut short by SIGTERM: 100 of its 300 requests were not sent" in verdict.reasons[0]
+    for part in parts:
+        part.context.cut_short = "SIGTERM"
+    merged = merge_shards(parts)
+    assert merged.context.cut_short == "SIGTERM"
+    verdict = judge(merged)
+    assert verdict.verdict is Kind.CLIENT_LIMITED
+    assert verdict.reasons[0].startswith("The point was cut short by SIGTERM")
+
+
+def test_a_shard_that_was_stopped_in_a_closed_loop_has_taken_its_clients_away() -> None:
+    parts = cut(closed_records(), 3, {1: {"cut_short": "SIGTERM"}})
+    verdict = judge(merge_shards(parts))
+    assert verdict.verdict is Kind.CLIENT_LIMITED
+    assert verdict.reasons[0].startswith(
+        "Shard 1 of 3 was cut short by SIGTERM: 2 of its 2 clients were not sent, 28.6% of the whole"
+    )
+
+
 def test_a_shard_that_was_stopped_alone_is_named() -> None:
     whole = whole_records()
     parts = cut(whole, 3, {2: {"cut_short": "SIGTERM"}})

@@ -5,19 +5,26 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import pytest
 
+from latency_profile import point_run
 from latency_profile.errors import Exit, ServerUnavailable, UsageError
+from latency_profile.interrupt import Interrupt
+from latency_profile.points import PlannedPoint
 from latency_profile.records import load
 from latency_profile.settings import load as settings
 from latency_profile.shards import documents, meeting
 from latency_profile.shards.command import command
 from latency_profile.shards.documents import Start
-from latency_profile.shards.meeting import START_LEAD_S, Begin, Meeting
+from latency_profile.shards.meeting import START_LEAD_S, Begin, Meeting, Reopened
 from latency_profile.shards.merging import merge_shards
+from latency_profile.shards.rounds import Left, left_of
+from latency_profile.shards.whole import joined as rejoined
 from latency_profile.shards.whole import whole_of
 from latency_profile.storage import NotAllowed, Store, open_bucket, open_folder
 from latency_profile.storage.folder import Folder
@@ -28,6 +35,7 @@ from tests.test_shards import assert_same
 NS = 1_000_000_000
 T = TypeVar("T")
 PLAN = {"plan": "ab", "seed": 0}
+POINT = PlannedPoint(0, 1.0, None, np.arange(90) * NS, 0, 90, None)
 
 
 def shard(store: Store, index: int, shards: int = 2, timeout_s: float = 10, **agreement: Any) -> Meeting:
@@ -161,15 +169,132 @@ def hand_over(store: Store, folder: Path) -> None:
     shards = joined(store, 3)
     together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
     parts = cut(whole, 3)
-    assert not any(one.over(0) for one in shards)
+    assert not any(one.handed_in(0) for one in shards)
     found = together(*(lambda one=one: whole_of(one, parts[one.index], folder) for one in shards))  # type: ignore[misc]
     assert found[1:] == [None, None]
     assert found[0] is not None
     assert_same(found[0], whole)
-    assert [one.over(0) for one in shards] == [False, True, True], "shard 0 has still to judge it"
+    left = [left_of(one, POINT, folder) for one in shards]
+    assert left == [Left.JOIN, Left.NOTHING, Left.NOTHING], "shard 0 has still to judge it"
     shards[0].merged(0, Start(start_unix_ns=0, unix_ns=0, seen_ns={}, agreement={}))
-    assert shards[0].over(0) and not shards[0].over(1)
+    assert shards[0].judged(0) and not shards[0].judged(1)
     assert not list(folder.rglob("*.npz")) or folder == Path(store.place(""))
+
+
+def stopped(one: Meeting) -> Meeting:
+    one.stopped = lambda: True
+    return one
+
+
+def test_what_was_not_stored_is_handed_in_by_the_next_attempt(tmp_path: Path) -> None:
+    store = open_folder(tmp_path / "store")
+    shards = joined(store, 2)
+    nonce = shards[1].nonce(0)
+    together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
+    whole = uniform_records(90)
+    whole.context.nonce = nonce
+    stump, complete = cut(whole, 2)[1], cut(whole, 2)[1]
+    stump.context.cut_short = "SIGTERM"
+    again = shard(store, 1)
+    again.join("ee")
+    stump.save(tmp_path / "shard-1-a.records.npz")
+    assert left_of(again, POINT, tmp_path) is Left.SEND, "a stump is no reason not to send the rest"
+    complete.context.point = 1
+    complete.save(tmp_path / "shard-1-b.records.npz")
+    assert left_of(again, POINT, tmp_path) is Left.SEND
+    complete.context.point = 0
+    complete.save(tmp_path / "shard-1-b.records.npz")
+    assert left_of(again, POINT, tmp_path) is Left.NOTHING
+    assert_same(load(tmp_path / "store" / "run" / documents.records_name(0, 1)), complete)
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["shard-1-a.records.npz"]
+
+
+def test_a_start_that_cannot_be_read_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the slice of shard 0 would be published as the point."""
+    monkeypatch.setattr(point_run, "spell", lambda *_: None)
+    monkeypatch.setattr(point_run, "note_taker", lambda *_: None)
+    monkeypatch.setattr(point_run, "_looker", lambda *_: None)
+    workload = SimpleNamespace(requests=lambda *_: [])
+    bench: Any = SimpleNamespace(folder=tmp_path, chunks=None, workload=workload, chosen=None, models=())
+    nobody: Any = SimpleNamespace(meet=lambda _: None)
+    none: Any = None
+    run = point_run.run_point(bench, POINT, none, Interrupt(), none, none, nobody)
+    with pytest.raises(ServerUnavailable, match="the start of point 1 is not to be read"), run:
+        pass
+
+
+def test_of_two_pods_of_one_shard_the_first_goes(tmp_path: Path) -> None:
+    store = open_folder(tmp_path)
+    shards = joined(store)
+    said: list[str] = []
+    shards[1].say = said.append
+    again = shard(store, 1)
+    again.join("ee")
+    with pytest.raises(ServerUnavailable, match="--shard-index: shard 1 was started again"):
+        left_of(shards[1], POINT, tmp_path)
+    assert left_of(again, POINT, tmp_path) is Left.SEND
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    again.hand_in(0, tmp_path / "a")
+    assert not said
+    shards[1].hand_in(0, tmp_path / "b")
+    assert len(said) == 1 and said[0].startswith("another pod has handed in records of shard 1: these are ")
+
+
+def test_a_signal_while_records_are_on_their_way_judges_nothing(tmp_path: Path) -> None:
+    """The restart gathers them."""
+    store = open_folder(tmp_path / "store")
+    shards = joined(store, 2, timeout_s=0.2)
+    together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
+    parts = cut(uniform_records(90), 2)
+    assert whole_of(stopped(shards[0]), parts[0], tmp_path) is None
+    assert whole_of(shards[1], parts[1], tmp_path) is None
+    again = shard(store, 0)
+    again.join("ee")
+    assert left_of(again, POINT, tmp_path) is Left.JOIN
+    whole = rejoined(again, 0, tmp_path)
+    assert whole is not None
+    assert_same(whole, uniform_records(90))
+    again.merged(0, Start(start_unix_ns=0, unix_ns=0, seen_ns={}, agreement={}))
+    assert left_of(again, POINT, tmp_path) is Left.JOIN, "judged, and not in the index: judged again"
+
+
+def test_a_shard_0_that_comes_back_too_late_begins_the_point_again(tmp_path: Path) -> None:
+    store = open_folder(tmp_path)
+    shards = joined(store)
+    together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
+    again = shard(store, 0)
+    again.join("ee")
+    assert left_of(again, POINT, tmp_path) is Left.SEND
+    assert again.round(0) == 1, "there is something left to send"
+    past = PlannedPoint(0, 1.0, None, np.zeros(90, dtype=np.int64), 0, 90, None)
+    time.sleep(START_LEAD_S + 0.6)
+    assert left_of(again, past, tmp_path) is Left.SEND
+    assert again.round(0) == 2 and again.nonce(0) != shards[1].nonce(0)
+    with pytest.raises(Reopened) as caught:
+        shards[1].meet(1)  # as it waits for the next point
+    assert caught.value.point == 0
+    assert left_of(shards[1], past, tmp_path) is Left.SEND
+    assert shards[1].nonce(0) == again.nonce(0)
+    begins = together(*(lambda one=one: begun(one.meet(0)) for one in (again, shards[1])))  # type: ignore[misc]
+    assert all(begin.late_s == 0 for begin in begins)
+
+
+def test_documents_are_looked_for_in_their_folder_first(tmp_path: Path) -> None:
+    """On NFS a name that was looked for in vain stays absent; and one may be there before its bytes are."""
+    asked: list[str] = []
+
+    class Nfs(Folder):
+        def get(self, name: str) -> bytes | None:
+            assert name in self.list(name), "a look in vain would be remembered"
+            asked.append(name)
+            data = super().get(name)
+            return data[:-20] if data and len(asked) == 1 else data
+
+    shards = [shard(Nfs(tmp_path), index) for index in range(2)]
+    together(*(lambda one=one: one.join("ab") for one in shards[::-1]))  # type: ignore[misc]
+    assert len(asked) >= 3, "the first one was half a document"
+    together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
 
 
 def test_records_are_handed_in_through_a_folder(tmp_path: Path) -> None:
@@ -236,6 +361,10 @@ COMMON = ["--host=h", "--use-dummy-text", "--tokenizer=bundled", "--models=m", "
         ),
         (["--shards=3", "--shard-index=0", "--run-id=a", "--tcp-conn-limit=2"], "--tcp-conn-limit: got 2, takes 3 or"),
         (["--shards=3", "--shard-index=0", "--run-id=a", "--no-resume"], "--no-resume: got False, takes no --shards"),
+        (
+            ["--shards=3", "--shard-index=0", "--run-id=a", "--output-url=sftp://h/a"],
+            "--output-url: got 'sftp://h/a', takes gs:// or s3:// or a folder beside --shards",
+        ),
         (["--shard-timeout=5"], "--shard-timeout: got 5, takes effect only with --shards of 2 or more"),
     ],
 )

@@ -182,6 +182,12 @@ def test_the_merged_point_is_the_union_and_merge_says_the_same(
     assert done.returncode == ends[0][0], done.stderr
     (again,) = results_of(tmp_path / "hand")
     assert again == point
+    for lost in (*three.run.glob("index*.json"), *three.run.glob("benchmark-*.json")):
+        lost.unlink()
+    three.start(0)
+    code, _, err = three.end(0)  # lost between "merged" and the index: judged again, from what all have handed in
+    assert code == ends[0][0], err
+    assert results_of(three.run) == [point] and list(three.run.glob("*-profile-*.json"))
     files = [str(three.run / "point-0" / f"shard-{shard}.records.npz") for shard in (0, 2)]
     done = latency_profile_command("merge", *files, f"-o={tmp_path / 'two'}")
     assert done.returncode == 4 and re.search(r"Shard 1 of 3 is missing: 33\.\d% of the plan", done.stdout)
@@ -206,6 +212,20 @@ def test_a_pod_killed_in_mid_point_is_named(port: int, pods: Callable[..., Pods]
         assert (shards["present"], shards["missing"]) == ([0, 1], [2])
         assert shards["missing_share"] == pytest.approx(1 / 3, abs=0.01)
     assert three.started_at(1) - three.started_at(0) < 5 + 4 + 9, "the second point does not wait for it again"
+    (spool,) = three.run.glob(".point-0-*")
+    out = three.folder / "recovered"
+    done = latency_profile_command("recover", str(spool), str(out))
+    assert done.returncode == 0, done.stderr
+    (alone,) = results_of(out)
+    assert alone["load"]["shards"]["missing"] == [0, 1], "a third of the load, and no point of its own"
+    assert alone["verdict"]["verdict"] == "CLIENT_LIMITED"
+    files = [str(three.run / "point-0" / f"shard-{shard}.records.npz") for shard in (0, 1)]
+    files += [str(path) for path in out.glob("*.records.npz")]
+    done = latency_profile_command("merge", *files, "-o", str(three.folder / "joined"))
+    assert done.returncode == 4, done.stderr
+    (joined,) = results_of(three.folder / "joined")
+    assert joined["load"]["shards"]["missing"] == [] and set(joined["load"]["shards"]["cut_short"]) == {"2"}
+    assert joined["metrics"]["num_prompts_attempted"] > first["metrics"]["num_prompts_attempted"]
 
 
 @pytest.mark.slow
@@ -244,8 +264,10 @@ def test_shard_0_comes_back_and_judges_all(port: int, pods: Callable[..., Pods])
     time.sleep(max(0.0, two.started_at(1) + 1 - time.time()))
     two.started[0].kill()
     two.started[0].communicate()
+    (two.run / "point-0" / "merged.json").unlink()  # as if shard 0 had been lost before it could write that
     two.start(0)
     ends = {index: two.end(index) for index in range(2)}
+    assert (two.run / "point-0" / "merged.json").exists()
     assert (ends[0][0], ends[1][0]) == (4, 0), ends
     assert "in the index of this run, and not measured again" in ends[0][2]
     first, second = results_of(two.run)
@@ -257,7 +279,7 @@ def test_shard_0_comes_back_and_judges_all(port: int, pods: Callable[..., Pods])
 
 def test_a_signal_to_all_keeps_what_all_have(port: int, pods: Callable[..., Pods]) -> None:
     """As when the Job is deleted: each pod hands in what it has, and shard 0 has it judged, within the grace period."""
-    three = pods(*against(port, f"--request-rate={RATE}", "--benchmark-time-seconds=60"))
+    three = pods(*against(port, f"--request-rate={RATE}", "--benchmark-time-seconds=10"))
     for index in range(3):
         three.start(index)
     time.sleep(max(0.0, three.started_at(0) + 3 - time.time()))
@@ -271,7 +293,50 @@ def test_a_signal_to_all_keeps_what_all_have(port: int, pods: Callable[..., Pods
     assert point["cut_short"] == "SIGTERM"
     assert point["load"]["shards"]["present"] == [0, 1, 2] and point["load"]["shards"]["not_sent"] == {}
     assert point["metrics"]["num_prompts_attempted"] == pytest.approx(3 * RATE, abs=4 * (3 * RATE) ** 0.5)
-    assert not (three.run / "point-0" / "merged.json").exists(), "a run that goes on measures it again"
+    assert point["verdict"]["verdict"] == "CLIENT_LIMITED" and "cut short by SIGTERM" in point["verdict"]["reasons"][0]
+    assert not (three.run / "point-0" / "merged.json").exists()
+    nonce = three.records(0, 0).context.nonce
+    for index in (1, 2, 0):  # a run that goes on measures it again
+        three.start(index)
+    assert_measured_again(three, {index: three.end(index) for index in range(3)}, nonce)
+
+
+def assert_measured_again(pods: Pods, ends: dict[int, tuple[int, str, str]], nonce: str) -> None:
+    """The whole of the point, by all, in a second round under another nonce than the first one's."""
+    assert ends[0][0] in (0, 4) and {ends[index][0] for index in ends if index} == {0}, ends  # 4: a busy machine
+    assert (pods.run / "point-0" / "merged.json").exists()
+    point = results_of(pods.run)[-1]
+    found = point["load"]["shards"]
+    assert point["cut_short"] is None and found["present"] == sorted(ends)
+    assert not found["not_sent"] and not found["cut_short"] and not found["missing"]
+    assert point["metrics"]["num_prompts_attempted"] == pytest.approx(10 * RATE, abs=4 * (10 * RATE) ** 0.5)
+    again = records.load(pods.run / "point-0" / "round-2" / "shard-0.records.npz").context
+    assert again.nonce != nonce and again.provenance["workload"]["nonce"] == again.nonce
+    (merged,) = (
+        path
+        for path in pods.run.rglob("*.records.npz")
+        if records.load(path).context.nonce == again.nonce and "point-0" not in path.parts
+    )
+    done = latency_profile_command("merge", str(pods.run), "-o", str(pods.folder / "hand"))
+    assert done.returncode == ends[0][0], done.stderr
+    (by_hand,) = (pods.folder / "hand").glob("*.records.npz")
+    assert_same(records.load(by_hand), records.load(merged))
+
+
+def test_a_point_that_shard_0_left_is_sent_again(port: int, pods: Callable[..., Pods]) -> None:
+    """Its node is drained in the last point. The other shard has handed in all it had, and is still there."""
+    two = pods(*against(port, f"--request-rate={RATE}", "--benchmark-time-seconds=10"), shards=2)
+    for index in range(2):
+        two.start(index)
+    time.sleep(max(0.0, two.started_at(0) + 3 - time.time()))
+    two.started[0].send_signal(signal.SIGTERM)
+    code, _, err = two.end(0)
+    assert code == 143, err
+    assert "point 1 is not judged: shard 0 was stopped before the others" in err
+    assert not results_of(two.run)
+    nonce = two.records(0, 0).context.nonce
+    two.start(0)
+    assert_measured_again(two, {index: two.end(index) for index in range(2)}, nonce)
 
 
 def test_a_pod_that_is_told_to_go_is_named(port: int, pods: Callable[..., Pods]) -> None:

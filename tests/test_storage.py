@@ -136,11 +136,74 @@ def test_a_file_of_ones_own_is_removed(store: Store) -> None:
     assert store.list() == []
 
 
-def test_a_name_of_ones_own_that_is_taken_was_taken_by_oneself(store: Store) -> None:
-    store.put("nonce/part-0001", b"as the first try left it", own=True)
-    place = store.put("nonce/part-0001", b"another", own=True)
-    assert place == store.place("nonce/part-0001")
-    assert store.list() == ["nonce/part-0001"]
+def test_what_is_put_again_under_a_name_of_ones_own_is_there_once(store: Store) -> None:
+    for _ in range(2):
+        assert store.put("attempt/part-0001", b"one", own=True) == store.place("attempt/part-0001")
+    assert store.list() == ["attempt/part-0001"]
+
+
+def test_two_pods_that_check_one_volume_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one image: with the same process id. The second looks while the first does."""
+    touch, store = Path.touch, open_folder(tmp_path)
+
+    def with_another_pod_between(path: Path) -> None:
+        touch(path)
+        monkeypatch.setattr(Path, "touch", touch)
+        store.check()
+
+    monkeypatch.setattr(Path, "touch", with_another_pod_between)
+    store.check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_was_made_although_it_is_said_to_be_there_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS: the first answer got lost, and the request was sent again."""
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(os, "link", twice)
+    assert open_folder(tmp_path).create("start.json", b"mine")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"start.json": b"mine"}
+
+
+def test_a_disk_that_fails_is_not_taken_for_one_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "link", fail)
+    store = open_folder(tmp_path)
+    for write in (store.create, store.put):
+        with pytest.raises(StorageError, match="Input/output error"):
+            write("a.json", b"one")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_somebody_claimed_and_died_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refuse_links)
+    (tmp_path / ".a.json.claim").touch()
+    store, source = open_folder(tmp_path), tmp_path / "source"
+    source.write_bytes(b"two")
+    assert store.put("a.json", b"one", own=True) == str(tmp_path / "a-2.json")
+    assert store.put_file("a.json", source) == str(tmp_path / "a-3.json")
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_of_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+
+    def stale(path: Path) -> bool:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "is_file", stale)
+    with pytest.raises(StorageError, match=r"cannot list .*: Stale file handle"):
+        open_folder(tmp_path).list()
 
 
 def test_a_url_of_a_file_is_a_folder(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer as Backend
 
-from latency_profile.errors import UsageError
+from latency_profile.errors import ProfileError, UsageError
 from latency_profile.workload import Lengths, WorkloadSpec, prepare
 from latency_profile.workload import tokenizer as tokenizers
 from latency_profile.workload.sharing import BLOCK
@@ -67,6 +68,32 @@ def test_truncation_and_padding_in_a_file_do_not_change_counts(tmp_path: Path) -
     backend.save(str(tmp_path / "tokenizer.json"))
     loaded = tokenizers.load(str(tmp_path))
     assert loaded.counts(TEXTS, special=True) == tokenizers.load("bundled").counts(TEXTS, special=True)
+
+
+@pytest.mark.parametrize(("status", "code"), [(None, 3), (429, 3), (503, 3), (401, 2), (403, 2)])
+def test_a_hub_that_is_away_is_no_wrong_name(status: int | None, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod may start before its network does. (The hub's library and transformers try for minutes.)"""
+    import huggingface_hub
+    import huggingface_hub.constants as hub
+    from huggingface_hub import errors
+
+    def refuse(*_: object) -> None:
+        if status is None:
+            raise errors.LocalEntryNotFoundError("not cached, and no connection")
+        error = OSError(f"HTTP status {status}")
+        error.response = SimpleNamespace(status_code=status)  # type: ignore[attr-defined]
+        raise error
+
+    def load_none(*_: object) -> None:
+        raise UsageError("--tokenizer some/model: transformers loads none")
+
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(tokenizers, "_from_transformers", load_none)
+    with pytest.raises(ProfileError) as caught:
+        tokenizers.load("some/model")
+    assert caught.value.exit_code == code
+    assert "\n" not in str(caught.value)
 
 
 def test_batches_of_any_size_keep_order() -> None:

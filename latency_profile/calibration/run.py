@@ -60,7 +60,8 @@ def calibrate(
         load.schedule.save(folder / "schedule.npz")
         with known_server(folder) as port:
             bench = _bench(settings, port, load, folder)
-            records = run_point(bench, load.point, fleet, interrupt, look, _nothing_more)
+            with run_point(bench, load.point, fleet, interrupt, look, _nothing_more) as records:
+                pass  # they are compared when the server has written its log
         if interrupt:
             return None
         try:

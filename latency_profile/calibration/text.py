@@ -5,7 +5,7 @@ from textwrap import wrap
 
 from latency_profile.calibration.structure import Calibration, HighestRate, MetricError
 from latency_profile.report.console import number
-from latency_profile.verdict.calibrated import MS_PER_S, SERVER_LATE_P99_LIMIT_MS, beyond_limits
+from latency_profile.verdict.calibrated import MS_PER_S, SERVER_LATE_P99_LIMIT_MS, beyond_limits, server_was_late
 
 SHARED = "server and client shared this machine's CPU: the errors are rather too large than too small"
 _NAMES = {
@@ -92,7 +92,7 @@ def _notes(calibration: Calibration) -> Iterator[str]:
     else:
         yield f"the server kept its schedule to {late:.2f} ms (p99)"
     for reason in beyond_limits(calibration):
-        yield f"✗ {reason}"
+        yield f"{'?' if server_was_late(calibration) else '✗'} {reason}"
 
 
 def highest_lines(highest: HighestRate) -> Iterator[str]:

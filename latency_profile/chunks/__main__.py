@@ -57,7 +57,7 @@ class _Follower:
             while data := spool.next(last):
                 for store in self._stores:
                     store.put(f"{self._order.prefix}{part_name(number, spool.parts + 1)}", data, own=True)
-                spool.taken(len(data))
+                spool.taken()
                 self._parts += 1
                 self._bytes += len(data)
 

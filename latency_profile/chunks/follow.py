@@ -7,7 +7,11 @@ LARGEST_PART = 8 << 20
 
 class Growing:
     """One spool, from its beginning. Secrets that a server repeats in its answers are blotted out, byte by byte, so
-    that all lengths stay what they were."""
+    that all lengths stay what they were.
+
+    One that came in two reads is not found: the spool has a header between its halves, and often another request's
+    reads. Records, and what is made of them, are searched answer by answer and have none of it.
+    """
 
     def __init__(self, path: Path, secrets: list[str]) -> None:
         self._path = path
@@ -15,11 +19,15 @@ class Growing:
         # What may be the beginning of a secret waits for the rest of it.
         self._tail = max(map(len, self._secrets), default=1) - 1
         self._at = 0
+        self._offered = b""
         self.parts = 0
 
     def next(self, last: bool = False) -> bytes:
         """The next part's bytes, without those that wait for the rest of a secret unless it is the last part; empty
-        where there is nothing new. It is the next one again until `taken`."""
+        where there is nothing new. Until it is `taken` it is the next one again, however much was written since: a
+        store may have it although the answer got lost."""
+        if self._offered:
+            return self._offered
         before = min(self._at, self._tail)  # a secret may have begun there
         with self._path.open("rb") as file:
             file.seek(self._at - before)
@@ -28,9 +36,11 @@ class Growing:
             data = data.replace(secret, b"*" * len(secret))
         data = data[before:]
         known = len(data) if last else max(0, len(data) - self._tail)
-        return data[: min(known, LARGEST_PART)]
+        self._offered = data[: min(known, LARGEST_PART)]
+        return self._offered
 
-    def taken(self, size: int) -> None:
-        """The part of that size is stored."""
-        self._at += size
+    def taken(self) -> None:
+        """The next part is stored."""
+        self._at += len(self._offered)
+        self._offered = b""
         self.parts += 1

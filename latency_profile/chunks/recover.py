@@ -1,8 +1,10 @@
 """Makes records of a point whose client was lost, from the parts that it had stored or from the folder it ran in."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,10 +13,14 @@ from latency_profile import results
 from latency_profile.chunks.structure import ASKED, BODIES, FILES, NOTE, Note, part_of_name
 from latency_profile.errors import Exit, UsageError
 from latency_profile.merge import merge
+from latency_profile.parts import secrets_in
 from latency_profile.records import PointContext, Records
 from latency_profile.sender.collect import collect
 from latency_profile.sender.job import Collect
 from latency_profile.sender.spool import HEADER, End, Kind, replay
+from latency_profile.settings import kinds
+from latency_profile.settings.definition import BY_NAME
+from latency_profile.settings.kinds import Headers
 from latency_profile.storage import Store, open_folder, open_url
 
 LOST = "the loss of its client"  # what ended the point, as results say it
@@ -23,8 +29,8 @@ LOST = "the loss of its client"  # what ended the point, as results say it
 def recover(where: str, folder: Path, environ: Mapping[str, str]) -> Exit:
     """Writes records and results of the point at `where` (a folder, or a URL) into `folder`, and prints where they are.
 
-    The API key that `environ` has, by the point's settings, is kept out of them. Raises UsageError where there is no
-    such point.
+    The API key and the headers that the run had are kept out of them, as far as `environ` and the run's key file have
+    them still; what is missing is said. Raises UsageError where there is no such point.
     """
     store = open_url(where) if "://" in where else open_folder(Path(where))
     with tempfile.TemporaryDirectory(prefix="latency-profile-") as made:
@@ -72,8 +78,11 @@ def recovered(folder: Path, spools: list[int], environ: Mapping[str, str]) -> Re
     ended_ns = min(_close(folder / f"spool-{spool}") for spool in spools) - note.start_ns
     context = note.context
     context.measured_ns, context.cut_short = max(ended_ns, 0), LOST
-    key = environ.get(str(context.settings.get("api_key_env")), "")
-    orders = [_order(note, folder, spool, [key] if key else []) for spool in spools]
+    context.parts = [msgspec.structs.replace(part, cut_short=LOST) for part in context.parts]
+    secrets, missing = secrets_again(context.settings, environ)
+    if missing:
+        print(f"not known here, and not blotted out where a server repeats it: {', '.join(missing)}", file=sys.stderr)
+    orders = [_order(note, folder, spool, list(secrets)) for spool in spools]
     errors: dict[str, list[str]] = {}
     for order in orders:
         for status, messages in collect(order).errors.items():
@@ -91,6 +100,32 @@ def recovered(folder: Path, spools: list[int], environ: Mapping[str, str]) -> Re
             pod=note.pod,
             count_tokens=_counter(context),
         )
+
+
+def secrets_again(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:
+    """What a run of these recorded settings kept out of its messages, and what of it is not to be had: the settings
+    have no secrets. Raises UsageError where the environment's headers are none."""
+    missing = []
+    key_file = settings.get("api_key_file")
+    if key_file is None:
+        key = environ.get(str(settings.get("api_key_env")), "").strip()
+    else:
+        try:
+            key = Path(key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            key = ""
+            missing.append(f"--api-key-file={key_file}")
+    row = BY_NAME["header"]
+    headers: Headers = ()
+    try:
+        if environ.get(row.variable, "").strip():
+            headers = kinds.headers(row.kind.takes).read(environ[row.variable])
+    except ValueError:
+        raise UsageError(f"{row.variable}: got a value that is not shown, takes {row.kind.takes}") from None
+    given = {name.lower() for name, _ in headers}
+    names = (line.partition(":")[0] for line in settings.get("header") or [])
+    missing += [f"the header {name} ({row.variable})" for name in names if name.lower() not in given]
+    return secrets_in(key, headers), missing
 
 
 def _close(spool: Path) -> int:

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--base",
         choices=(ALL, LATEST),
         default=ALL,
-        help=f"{ALL}: the first nights stay the base (default); {LATEST}: it follows, but never a regression",
+        help=f"{ALL}: the first nights stay the base (default); {LATEST}: the latest, but those called regressed",
     )
     flags.add_argument("--markdown", action="store_true", help="print the whole summary")
     flags.add_argument("--output", metavar="PLACE", help="folder or URL for the comparison's JSON and Markdown")

@@ -38,6 +38,7 @@ class _Split:
 
     base: list[Night]
     recent: list[Night]  # tonight's last
+    passed_over: list[Night]  # called regressed, and no longer judged
     parts: Callable[[int], dict[int, float]]
     grown: Callable[[int, int], Grown]  # of how many base and recent nights have the measure
     lacking: int  # nights that are missing for any verdict
@@ -53,14 +54,15 @@ def compare(new: Sequence[Night], earlier: Sequence[Night], options: Options) ->
     tonight = new[-1]
     usable, left_out = _same(tonight, new, earlier, options.since)
     series = all_series(tonight, usable)
-    main = primary(options.measure, series, tonight, usable[:BASE_NIGHTS])
+    main = primary(options.measure, series, tonight, usable)
     if main is None:
         first = not usable
-        reason = text.too_few(0, FEWEST_BASE) if first else f"tonight's profile has no {options.measure} to compare"
+        reason = text.too_few(0, FEWEST_BASE) if first else text.nothing_to_compare(options.measure)
         return _comparison(tonight, left_out, options, None, [], reason, FEWEST_BASE if first else None)
     with_it = [night for night in usable if main.value(night)[0] is not None]
     left_out += [LeftOut(date=n.date, file=n.file, reason=main.value(n)[1]) for n in usable if n not in with_it]
     split = _several(with_it, new) if len(new) > 1 else _history(with_it, tonight, main, options)
+    left_out += [LeftOut(date=n.date, file=n.file, reason=text.PASSED_OVER) for n in split.passed_over]
     others = [_Measured.of(each, split) for each in series if each is not main]
     found = [_Measured.of(main, split), *(each for each in others if each.base_values or each.tonight is not None)]
     adjusted = [combined_p(found[0].windows), *holm([combined_p(each.windows) for each in found[1:]])]
@@ -94,25 +96,27 @@ def _history(earlier: list[Night], tonight: Night, main: Series, options: Option
     goodness = [_goodness(main, value) for night in nights if (value := main.value(night)[0]) is not None]
     if main.value(tonight)[0] is None:  # the split is made as if it had one: it is told without
         goodness.append(goodness[-1] if goodness else 0.0)
-    start, stop = base_of(goodness, options.margin, options.rolling)
+    split = base_of(goodness, options.margin, options.rolling)
+    stop, held = split.stop, len(split.base)
 
     def grown(base: int, recent: int) -> Grown:
         def later(more: int) -> tuple[int, dict[int, float]]:
-            end = min(max(stop, wanted_stop(len(nights) + more, options.rolling)), stop + CATCH_UP * more)
-            begin = max(0, end - BASE_NIGHTS)
-            return base + (end - begin) - (stop - start), sizes(max(1, recent + more - (end - stop)))
+            wanted = wanted_stop(len(nights) + more, options.rolling, split.passed_over)
+            end = min(max(stop, wanted), stop + CATCH_UP * more)
+            return base + min(BASE_NIGHTS - held, end - stop), sizes(max(1, recent + more - (end - stop)))
 
         return later
 
     lacking = next(more for more in range(FEWEST_BASE * 3) if wanted_stop(len(nights) + more, False) >= FEWEST_BASE)
-    return _Split(nights[start:stop], nights[stop:], sizes, grown, lacking)
+    passed_over = [nights[night] for night in range(min(split.base, default=0), stop) if night not in split.base]
+    return _Split([nights[night] for night in split.base], nights[stop:], passed_over, sizes, grown, lacking)
 
 
 def _several(earlier: list[Night], new: Sequence[Night]) -> _Split:
     def grown(base: int, recent: int) -> Grown:
         return lambda more: (base, {recent + more: 1.0})
 
-    return _Split(earlier, list(new), lambda nights: {nights: 1.0}, grown, max(0, FEWEST_BASE - len(earlier)))
+    return _Split(earlier, list(new), [], lambda nights: {nights: 1.0}, grown, max(0, FEWEST_BASE - len(earlier)))
 
 
 def _goodness(series: Series, value: float) -> float:

@@ -1,8 +1,9 @@
 """One word for a measure. Pure.
 
 Regressed or improved: a window's interval leaves out "no shift", and its shift is beyond the margin; a shift that is
-real and smaller is none that anybody asked for. Equivalent: the 90 % interval of the longest window lies within the
-margin on both sides, which is two one-sided tests of 5 % (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
+real and smaller is none that anybody asked for. A window longer than the main one counts only where the main one's
+90 % interval leaves out "no shift" on the same side. Equivalent: the 90 % interval of the longest window lies within
+the margin on both sides, which is two one-sided tests of 5 % (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987).
 Inconclusive: neither. That nothing was found is no equivalence.
 """
 
@@ -14,6 +15,7 @@ from latency_profile.compare.shift import ALPHA, MAIN, Base, Window, window
 from latency_profile.compare.structure import Word
 
 EQUIVALENCE_CONFIDENCE = 0.9
+AGREEMENT_CONFIDENCE = 0.9
 FARTHEST = 60  # nights that are looked ahead
 SMALLEST_P = 1e-15  # what a p-value is exact to
 
@@ -41,8 +43,7 @@ def judge(found: Sequence[Window], margin: float, scale: float = 1.0) -> Judged:
         for each in found
         if abs(each.shift) > limit
         and each.p * scale <= ALPHA * each.part
-        # A loss that is over stays in the long window for two weeks, and none of it is tonight's.
-        and (each.nights <= main.nights or each.shift * main.shift > 0)
+        and (each.nights <= main.nights or _agrees(main, each))
     ]
     worse = [each for each in significant if each.shift < 0]
     for word, of in ((Word.REGRESSED, worse), (Word.IMPROVED, significant)):
@@ -53,6 +54,13 @@ def judge(found: Sequence[Window], margin: float, scale: float = 1.0) -> Judged:
     if -limit < low and high < limit and abs(main.shift) < limit:
         return Judged(Word.EQUIVALENT, longest)
     return Judged(Word.INCONCLUSIVE, main)
+
+
+def _agrees(main: Window, longer: Window) -> bool:
+    """A loss that is over stays in the long window for two weeks, and none of it is tonight's. So the main window has
+    to show the same by itself, if not as surely; that it has the same sign is a coin's toss on healthy nights."""
+    low, high = main.interval(AGREEMENT_CONFIDENCE)
+    return high < 0 if longer.shift < 0 else low > 0
 
 
 def _main(found: Sequence[Window]) -> Window:

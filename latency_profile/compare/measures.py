@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from latency_profile.compare.history import BASE_NIGHTS
 from latency_profile.compare.names import AUTO
 from latency_profile.compare.nights import Latency, Night, Point
 from latency_profile.compare.structure import Better
@@ -27,12 +28,14 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A number of the points at `loads`, all of which a night has to have."""
+    """A number of the points at `loads`, all of which a night has to have. saturating: one that tells of the server
+    only where the highest load is more than it carries; below that it is the plan's own."""
 
     name: str
     unit: str
     better: Better
     of: Callable[[Sequence[Point]], float | None]
+    saturating: bool = False
 
 
 def _percentile(name: str, level: str) -> Callable[[Point], float | None]:
@@ -52,7 +55,7 @@ def _cost(point: Point) -> float | None:
     return None if point.cost is None else point.cost.usd_per_million_output_tokens
 
 
-def _capacity(points: Sequence[Point]) -> float | None:
+def _highest_completed_rate(points: Sequence[Point]) -> float | None:
     rates = [point.completed_requests_per_s for point in points if point.completed_requests_per_s is not None]
     return max(rates, default=None)
 
@@ -63,7 +66,10 @@ AT_LOAD = (
     *(_latency(name, level) for name in ("ttft", "tpot", "e2e") for level in ("p50", "p99")),
     Measure("usd_per_million_output_tokens", "USD", "lower", _cost),
 )
-WHOLE = (Whole("capacity", "requests/s", "higher", _capacity),)
+WHOLE = (
+    # Not the capacity: what a rate far beyond it leaves of it may be less.
+    Whole("highest_completed_rate", "requests/s", "higher", _highest_completed_rate, saturating=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,7 @@ class Series:
     measure: Measure | Whole
     load: str | None
     loads: tuple[str, ...]  # that a night has to have for it
+    missing: str = ""  # why no night has it; empty where nights may
 
     @property
     def label(self) -> str:
@@ -80,6 +87,8 @@ class Series:
 
     def value(self, night: Night) -> tuple[float | None, str]:
         """The night's number, above 0; or None, and why."""
+        if self.missing:
+            return None, self.missing
         points = []
         for load in self.loads:
             point = night.points.get(load)
@@ -95,7 +104,9 @@ class Series:
 def all_series(tonight: Night, earlier: Sequence[Night]) -> list[Series]:
     """What tonight's profile can be compared in: over the loads that any earlier night has too."""
     loads = [load for load in tonight.points if any(load in night.points for night in earlier)]
-    whole = [Series(measure, None, tuple(loads)) for measure in WHOLE if loads]
+    if not loads:
+        return []
+    whole = [Series(measure, None, tuple(loads), _untold(measure, tonight, loads, earlier)) for measure in WHOLE]
     return whole + [
         Series(measure, load, (load,)) for load in loads for measure in AT_LOAD if _tells(measure, load, earlier)
     ]
@@ -107,8 +118,17 @@ def _tells(measure: Measure, load: str, earlier: Sequence[Night]) -> bool:
     return not measure.latency or not mostly_saturated(load, earlier)
 
 
+def _untold(measure: Whole, tonight: Night, loads: Sequence[str], earlier: Sequence[Night]) -> str:
+    """Why the measure tells nothing of the server over these loads; empty where it does."""
+    highest = max(loads, key=lambda load: _height(tonight, load))
+    return "no load saturates" if measure.saturating and not mostly_saturated(highest, earlier) else ""
+
+
 def mostly_saturated(load: str, nights: Sequence[Night]) -> bool:
-    there = [point for night in nights if (point := night.points.get(load)) is not None and point.barred is None]
+    """On the first nights that could use it: how a server was when it was good decides what is compared, not what has
+    become of it."""
+    points = (night.points.get(load) for night in nights)
+    there = [point for point in points if point is not None and point.barred is None][:BASE_NIGHTS]
     return 2 * sum(point.saturated for point in there) > len(there)
 
 
@@ -131,7 +151,7 @@ def primary(name: str, series: Sequence[Series], tonight: Night, earlier: Sequen
 
 
 def _mostly_usable(load: str, nights: Sequence[Night]) -> bool:
-    there = [point for night in nights if (point := night.points.get(load)) is not None]
+    there = [point for night in nights if (point := night.points.get(load)) is not None][:BASE_NIGHTS]
     return 2 * sum(point.barred is None for point in there) > len(there)
 
 

@@ -3,7 +3,7 @@
 AUTO = "auto"
 LATEST, ALL = "latest", "all"  # which earlier nights are the base: see `history`
 NAMES = (
-    *(AUTO, "capacity", "output_tokens_per_s", "requests_per_s"),
+    *(AUTO, "highest_completed_rate", "output_tokens_per_s", "requests_per_s"),
     *("ttft_p50", "ttft_p99", "tpot_p50", "tpot_p99", "e2e_p50", "e2e_p99", "usd_per_million_output_tokens"),
 )
 MARGIN = 0.05

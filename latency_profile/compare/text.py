@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 
+from latency_profile.compare.names import AUTO
 from latency_profile.compare.structure import Comparison, MeasureResult, Shift, Word
+
+PASSED_OVER = "it was called regressed: no base"
 
 
 def percent(share: float) -> str:
@@ -26,6 +29,13 @@ def too_few(base: int, more: int) -> str:
     if base == 1:
         return f"one earlier night tells nothing of how nights differ: {nights(more)} more"
     return f"{base} earlier nights tell too little of how nights differ: {nights(more)} more"
+
+
+def nothing_to_compare(measure: str) -> str:
+    """Why there is no verdict although there are earlier nights. measure: as it was asked for."""
+    if measure == AUTO:
+        return "tonight's profile has no load that could be used on most earlier nights"
+    return f"there is no {measure} to compare: no load could be used on most nights, or the highest of these saturates"
 
 
 def reason(label: str, word: Word, shift: Shift, base: int, margin: float, more: int | None) -> str:

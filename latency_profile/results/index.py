@@ -104,6 +104,8 @@ def read_index(data: bytes) -> Index:
 def changes(there: Index, now: Index) -> list[str]:
     """What is not as it was when the run was first started, each as "name: then, now"; none where nothing is."""
     found = differences(there.fingerprint, now.fingerprint)
+    if there.urls != now.urls:
+        found.append(f"servers: {_shown(there.urls)}, {_shown(now.urls)}")
     if len(there.points) != len(now.points):
         found.append(f"points: {len(there.points)}, {len(now.points)}")
     for this, that in zip(there.points, now.points, strict=False):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import backends
 from backends.base import DEFAULT_ENDPOINT
@@ -14,6 +15,8 @@ from latency_profile.errors import UsageError
 from latency_profile.settings.definition import BY_NAME, Settings
 from latency_profile.settings.shown import shown
 
+# Stores where of all who create one name exactly one wins. At other URLs fsspec may look first and write then.
+_EXCLUSIVE = frozenset({"gs", "s3", "file"})
 SPLIT_TOLERANCE = 1e-6  # how far from 1 the parts of a traffic split may sum
 
 
@@ -258,6 +261,13 @@ def _check_shards(settings: Settings) -> None:
     for name, value in (("save_json_results", settings.save_json_results), ("run_id", settings.run_id is not None)):
         if not value:
             _refuse(settings, "shards", f"takes {BY_NAME[name].flag} beside it: shards meet in the results' store")
+    if settings.output_url and urlsplit(settings.output_url).scheme not in _EXCLUSIVE:
+        _refuse(
+            settings,
+            "output_url",
+            "takes gs:// or s3:// or a folder beside --shards: of several pods that write one "
+            "name exactly one must win",
+        )
     if not settings.resume:
         _refuse(settings, "resume", "takes no --shards beside it: shards that come back find what their run has begun")
     for name in ("until_ci", "calibrate"):

@@ -26,6 +26,13 @@ SECRETS = {
     "HF_TOKEN": ("hf-token", "Hugging Face token, for a gated tokenizer."),
     "OPENAI_API_KEY": ("model-server-api-key", "API key of the model server."),
 }
+# What else holds for a setting where a pod's manifest gives it.
+IN_A_POD = {
+    "METRICS_PORT": "The same number stands as the containerPort that the probes ask and in the policy "
+    "latency-profile-generator; 0 needs the probes removed.",
+    "PROMPT_DATASET_FILE": "An image that was built with a data set has it in /datasets: name it here, and "
+    "leave INPUT_LEN and OUTPUT_LEN empty.",
+}
 
 _WIDTH = 118
 _VARIABLE = re.compile(r"^( *)- name: ([A-Z][A-Z0-9_]*)$")
@@ -50,6 +57,20 @@ _HEAD = """\
 # with kustomize: deploy/README.md. The variables that are set come first; an empty one leaves its setting's default.
 # The policy latency-profile-to-model-server says by label and port of its pods which server may be asked.
 """
+# What one should know of a kind before it is applied or deleted; kustomize drops the comments of deploy/kinds.
+_NOTES = {
+    "job": """\
+# Without OUTPUT_BUCKET, or a claim in place of the emptyDir `results`, nothing but the log remains of a run.
+""",
+    "cronjob": """\
+# `kubectl delete -f` with this file takes the claim too, and all nights in it. `kubectl delete cronjob
+# latency-profile-nightly` leaves them; or keep them in a bucket (OUTPUT_BUCKET).
+""",
+    "distributed": """\
+# The pods share a claim that is ReadWriteOnce, and so one node. For several nodes: ReadWriteMany, or OUTPUT_BUCKET and
+# an emptyDir in the claim's place; then delete the podAffinity.
+""",
+}
 
 
 def _about(row: Setting) -> str:
@@ -64,7 +85,7 @@ def _about(row: Setting) -> str:
 def comments() -> dict[str, str]:
     """Every variable that a pod of ours takes, in the settings' order, and what it means."""
     return {
-        **{row.script: _about(row) for row in ROWS},
+        **{row.script: " ".join(filter(None, (_about(row), IN_A_POD.get(row.script)))) for row in ROWS},
         **OF_SCRIPT,
         **{name: about for name, (_, about) in SECRETS.items()},
     }
@@ -111,7 +132,7 @@ def render(folder: Path) -> str:
 
 def single_file(deploy: Path, kind: str) -> str:
     """The text of deploy/<kind>.yaml."""
-    return _HEAD.format(kind=kind) + commented(render(deploy / "kinds" / kind))
+    return _HEAD.format(kind=kind) + _NOTES.get(kind, "") + commented(render(deploy / "kinds" / kind))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
 from latency_profile.report.console import render_table
 from latency_profile.report.rows import table_row
-from latency_profile.shards.documents import SHARD_RECORDS
+from latency_profile.shards.documents import SHARD_RECORDS, latest_rounds
 from latency_profile.shards.merging import NotOnePoint, merge_shards
 from latency_profile.storage import open_folder, open_url
 from latency_profile.verdict import exit_code
@@ -81,12 +81,11 @@ def _loaded(places: Sequence[str]) -> list[Records]:
                 found.append(_load_file(Path(place)))
                 continue
             store = open_url(place) if "://" in place else open_folder(Path(place))
-            for name in store.list():
-                if SHARD_RECORDS.fullmatch(name.rpartition("/")[2]):
-                    data = store.get(name)
-                    copy = Path(scratch) / "records.npz"
-                    copy.write_bytes(data or b"")
-                    found.append(_load_file(copy, store.place(name)))
+            for name in latest_rounds(n for n in store.list() if SHARD_RECORDS.fullmatch(n.rpartition("/")[2])):
+                data = store.get(name)
+                copy = Path(scratch) / "records.npz"
+                copy.write_bytes(data or b"")
+                found.append(_load_file(copy, store.place(name)))
     return found
 
 

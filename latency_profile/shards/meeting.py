@@ -18,7 +18,7 @@ from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.sender.clock import clock_pair
 from latency_profile.shards import clock, documents
 from latency_profile.shards.agreement import check_same
-from latency_profile.shards.documents import Card, Ready, Run, Start
+from latency_profile.shards.documents import Card, Cut, Ready, Round, Run, Start
 from latency_profile.shards.structure import Bounds
 from latency_profile.storage import NotAllowed, Store
 
@@ -29,6 +29,7 @@ LONGEST_POLL_S = 0.5
 # From the start document to the start: for every shard to read it and to open its connections.
 START_LEAD_S = 3.0
 SAID_AFTER = 20  # looks without success
+LOOK_BACK = 4  # of so many looks for a start, one for a round that replaces what this shard has done
 # A shard waits for shard 0, which may be waiting for a third one, and has results to store.
 FOLLOWERS_PATIENCE = 3
 # After a signal there is no time to wait for others: a pod has 30 s, a preempted one 15.
@@ -36,6 +37,14 @@ PATIENCE_AFTER_SIGNAL_S = 5.0
 
 _SHARD = re.compile(r"(?:ready-|shard-)(\d+)\.(?:json|records\.npz)")
 _T = TypeVar("_T")
+
+
+class Reopened(ServerUnavailable):
+    """Shard 0 has begun a point again; `point` is its number."""
+
+    def __init__(self, point: int) -> None:
+        super().__init__(f"point {point + 1} is begun again")
+        self.point = point
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +70,13 @@ class Meeting:
         timeout_s: float,
     ) -> None:
         self._store, self._folder = store, folder
-        self.index, self.shards, self._timeout_s = index, shards, timeout_s
+        self.index, self.shards, self.timeout_s = index, shards, timeout_s
         self.stopped: Callable[[], bool] = lambda: False
         self.say: Callable[[str], None] = lambda _: None
         self.agreement: dict[str, Any] = {}  # what all shards must have in common
         self._card: Card | None = None
         self._nonce = ""
+        self._rounds: dict[int, int] = {}  # of points, as far as this shard has looked
 
     @property
     def leads(self) -> bool:
@@ -120,34 +130,88 @@ class Meeting:
                 self._card, self._nonce = card, run.nonce
                 return run.nonce
 
-    # -- a point's start ----------------------------------------------------------------------------------------------
+    def check_alone(self) -> None:
+        """Raises ServerUnavailable where another pod has come for this shard: both would send its requests."""
+        own = documents.card_name(self.index, self.card.attempt)
+        if self._there(documents.card_name(self.index, self.card.attempt + 1)):
+            raise ServerUnavailable(
+                f"--shard-index: shard {self.index} was started again ({self._store.place(self._folder + own)} is not "
+                f"the last): this pod leaves the rest to that one"
+            )
 
-    def over(self, point: int) -> bool:
-        """Whether there is nothing left for this shard to do at that point: it was here before."""
-        if self._there(documents.merged_name(point)):
-            return True
-        if self.leads:
-            return False
-        return self.handed_in(point) or self._there(documents.start_name(point + 1))
+    # -- what has become of a point -----------------------------------------------------------------------------------
+
+    def judged(self, point: int) -> bool:
+        return self._there(documents.merged_name(point))
+
+    def passed(self, point: int) -> bool:
+        """Whether the run has gone on behind it."""
+        return self._there(documents.start_name(point + 1))
 
     def handed_in(self, point: int) -> bool:
-        """Whether this shard's records are in the store."""
-        return self._there(documents.records_name(point, self.index))
+        """Whether this shard's records of the present round are in the store."""
+        return self._there(documents.records_name(point, self.index, self.round(point)))
+
+    def cut_short(self, point: int) -> bool:
+        """Whether a signal has ended this shard in the present round."""
+        return self._there(documents.cut_name(point, self.index, self.round(point)))
+
+    def late_s(self, point: int) -> float | None:
+        """How long ago the present round started, by this machine's clock; None: it has not."""
+        start = self._get(documents.start_name(point, self.round(point)), Start)
+        return None if start is None else (time.time_ns() - start.start_unix_ns) / NS_PER_S
+
+    def round(self, point: int) -> int:
+        """The round that this shard takes part in: the last one that it has seen."""
+        return self._rounds[point] if point in self._rounds else self.look_for_round(point)
+
+    def look_for_round(self, point: int) -> int:
+        """Goes on to the point's last round."""
+        prefix = self._folder + documents.rounds_prefix(point)
+        names = (name.removeprefix(prefix).partition("/") for name in self._store.list(prefix))
+        numbers = (int(number) for number, _, name in names if name == "round.json")
+        self._rounds[point] = max(numbers, default=1)
+        return self._rounds[point]
+
+    def open_round(self, point: int, nonce: str) -> None:
+        """Has all shards send the point again, under another nonce."""
+        self._create(documents.round_name(point, self.round(point) + 1), Round(nonce=nonce))
+        self.say(f"point {point + 1} is begun again: round {self.look_for_round(point)}")
+
+    def nonce(self, point: int) -> str:
+        """Of the present round."""
+        number = self.round(point)
+        if number == 1:
+            return self._nonce
+        found = self._get(documents.round_name(point, number), Round)
+        if found is None:
+            raise ServerUnavailable(f"round {number} of point {point + 1} is not to be read in the store")
+        return found.nonce
+
+    def reopened(self, point: int) -> bool:
+        """Whether there is a round of the point that this shard has not taken part in."""
+        before = self.round(point)
+        return self.look_for_round(point) > before
+
+    # -- a point's start ----------------------------------------------------------------------------------------------
 
     def meet(self, point: int) -> Begin | None:
         """Waits until the point is to start. None where a signal came before.
 
-        Raises UsageError where shards do not agree on what they send, ServerUnavailable where shard 0 does not come.
+        Raises UsageError where shards do not agree on what they send, ServerUnavailable where shard 0 does not come,
+        Reopened where it has begun this point or the one before again.
         """
-        start = self._get(documents.start_name(point), Start)
+        number = self.round(point)
+        start = self._get(documents.start_name(point, number), Start)
         written_ns = time.time_ns()
         ready = Ready(card=self.card, unix_ns=written_ns, agreement=self.agreement)
-        first = self._create(documents.ready_name(point, self.index), ready)
+        first = self._create(documents.ready_name(point, self.index, number), ready)
         in_time = start is None and first  # else shard 0 saw an earlier attempt, or nobody
         if start is None and self.leads:
             start = self._lead(point)
         elif start is None:
-            start = self._wait(documents.start_name(point), Start, f"shard 0 to start point {point + 1}")
+            name = documents.start_name(point, number)
+            start = self._wait(name, Start, f"shard 0 to start point {point + 1}", point)
         if start is None:
             return None
         read_ns, monotonic_ns = clock_pair()
@@ -164,21 +228,27 @@ class Meeting:
         return Begin(at_ns, max(0.0, (monotonic_ns - at_ns) / NS_PER_S), known)
 
     def _lead(self, point: int) -> Start | None:
-        """Waits for the others and says when the point starts. Those who measured the point before are waited for, at
-        the first point all; None where a signal came."""
-        expected = set(range(self.shards)) if not point else self._shards_of(point - 1, "shard-") | {0}
+        """Waits for the others and says when the point starts. Those are waited for who measured the point before, or
+        were at its round before; at the first of all everybody. None where a signal came."""
+        number = self.round(point)
+        if number > 1:
+            expected = self._shards_of(point, "ready-", number - 1) | {0}
+        else:
+            expected = self._shards_of(point - 1, "shard-") | {0} if point else set(range(self.shards))
         seen_ns: dict[int, int] = {}
         refused = None
-        deadline = time.monotonic() + self._timeout_s
-        pauses = _pauses()
+        deadline = time.monotonic() + self.timeout_s
+        waits = pauses()
         said = False
         while True:
             new = self._shards_of(point, "ready-") - seen_ns.keys()
             now_ns = time.time_ns()  # after they were seen: clock.py goes by that
             for shard in sorted(new):
+                other = self._get(documents.ready_name(point, shard, number), Ready)
+                if other is None:
+                    continue
                 seen_ns[shard] = now_ns
-                other = self._get(documents.ready_name(point, shard), Ready)
-                if other is not None and refused is None:
+                if refused is None:
                     refused = _difference(self.agreement, shard, other.agreement)
             missing = sorted(expected - seen_ns.keys())
             if refused or not missing:
@@ -186,12 +256,12 @@ class Meeting:
             if self.stopped():
                 return None
             if time.monotonic() > deadline:
-                self.say(f"{_named(missing)} not there after {self._timeout_s:g} s: the point starts without")
+                self.say(f"{_named(missing)} not there after {self.timeout_s:g} s: the point starts without")
                 break
             if not said:
                 self.say(f"waiting for {_named(missing)}")
                 said = True
-            time.sleep(next(pauses))
+            time.sleep(next(waits))
         unix_ns = time.time_ns()
         start = Start(
             start_unix_ns=unix_ns + round(START_LEAD_S * NS_PER_S),
@@ -200,35 +270,44 @@ class Meeting:
             agreement=self.agreement,
             refused=refused,
         )
-        if self._create(documents.start_name(point), start):
+        if self._create(documents.start_name(point, number), start):
             return start
-        return self._get(documents.start_name(point), Start)
+        return self._get(documents.start_name(point, number), Start)
 
     # -- a point's end ------------------------------------------------------------------------------------------------
 
-    def hand_in(self, point: int, path: Path) -> str:
-        """Stores this shard's records of the point; where."""
-        return self._store.put_file(self._folder + documents.records_name(point, self.index), path)
+    def hand_in(self, point: int, path: Path, cut_short: str | None = None) -> None:
+        """Stores this shard's records of the point, which `cut_short` has ended."""
+        number = self.round(point)
+        if cut_short:  # first: records of which nobody knows that they are a stump pass for the whole
+            self._create(documents.cut_name(point, self.index, number), Cut(reason=cut_short))
+        name = self._folder + documents.records_name(point, self.index, number)
+        place = self._store.put_file(name, path)
+        if place != self._store.place(name):
+            self.say(f"another pod has handed in records of shard {self.index}: these are {place}, and are not merged")
 
-    def gather(self, point: int, folder: Path) -> list[Path]:
-        """Waits for the records of all shards that were at the point, or until the deadline; copies of them."""
-        patience_s = min(self._timeout_s, PATIENCE_AFTER_SIGNAL_S) if self.stopped() else self._timeout_s
+    def gather(self, point: int, folder: Path) -> tuple[list[Path], set[int]]:
+        """Waits for the records of all shards that were at the point, or until the deadline: copies of them, and the
+        shards whose records are missing."""
+        number = self.round(point)
+        patience_s = min(self.timeout_s, PATIENCE_AFTER_SIGNAL_S) if self.stopped() else self.timeout_s
         deadline = time.monotonic() + patience_s
-        pauses = _pauses()
+        waits = pauses()
         while missing := self._shards_of(point, "ready-") - (there := self._shards_of(point, "shard-")):
             if time.monotonic() > deadline:
-                self.say(f"no records of {_named(sorted(missing))} after {patience_s:g} s: merged without")
+                if not self.stopped():  # else what is missing may still come, and the next attempt finds it
+                    self.say(f"no records of {_named(sorted(missing))} after {patience_s:g} s: merged without")
                 break
             if self.stopped():
                 deadline = min(deadline, time.monotonic() + PATIENCE_AFTER_SIGNAL_S)
-            time.sleep(next(pauses))
+            time.sleep(next(waits))
         paths = []
         for shard in sorted(there):
-            data = self._store.get(self._folder + documents.records_name(point, shard))
+            data = self._store.get(self._folder + documents.records_name(point, shard, number))
             if data is not None:
                 paths.append(folder / f".point-{point}-shard-{shard}.records.npz")
                 paths[-1].write_bytes(data)
-        return paths
+        return paths, missing
 
     def merged(self, point: int, what: msgspec.Struct) -> None:
         """Says that the point is judged: who comes back need not measure it."""
@@ -240,17 +319,26 @@ class Meeting:
         return self._store.create(self._folder + name, msgspec.json.encode(document) + b"\n")
 
     def _get(self, name: str, kind: type[_T]) -> _T | None:
-        data = self._store.get(self._folder + name)
-        return None if data is None else msgspec.json.decode(data, type=kind)
+        """The document; None where it is not there, or not yet whole.
+
+        Its folder is listed first: on NFS a name that was looked for in vain stays absent for up to a minute unless the
+        folder has been opened in between.
+        """
+        data = self._store.get(self._folder + name) if self._there(name) else None
+        try:
+            return None if data is None else msgspec.json.decode(data, type=kind)
+        except msgspec.DecodeError:
+            return None
 
     def _there(self, name: str) -> bool:
         return self._folder + name in self._store.list(self._folder + name)
 
-    def _wait(self, name: str, kind: type[_T], what: str) -> _T | None:
-        """The document, as soon as it is there; None where a signal came before."""
-        patience_s = self._timeout_s * FOLLOWERS_PATIENCE
+    def _wait(self, name: str, kind: type[_T], what: str, point: int | None = None) -> _T | None:
+        """The document, as soon as it is there; None where a signal came before. Raises Reopened where that `point` or
+        the one before is begun again meanwhile."""
+        patience_s = self.timeout_s * FOLLOWERS_PATIENCE
         deadline = time.monotonic() + patience_s
-        for number, pause_s in enumerate(_pauses()):
+        for number, pause_s in enumerate(pauses()):
             found = self._get(name, kind)
             if found is not None or self.stopped():
                 return found
@@ -258,11 +346,16 @@ class Meeting:
                 raise ServerUnavailable(f"waited {patience_s:g} s for {what}")
             if number == SAID_AFTER:
                 self.say(f"waiting for {what}")
+            if point is not None and number % LOOK_BACK == LOOK_BACK - 1:
+                for each in range(max(0, point - 1), point + 1):
+                    if self.reopened(each):
+                        raise Reopened(each)
             time.sleep(pause_s)
         raise AssertionError("pauses do not end")
 
-    def _shards_of(self, point: int, kind: str) -> set[int]:
-        folder = self._folder + documents.point_folder(point)
+    def _shards_of(self, point: int, kind: str, number: int | None = None) -> set[int]:
+        """Of a round of the point, the present one unless it is named."""
+        folder = self._folder + documents.point_folder(point, number or self.round(point))
         names = (name.removeprefix(folder) for name in self._store.list(folder + kind))
         return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
 
@@ -275,7 +368,7 @@ def _difference(agreement: dict[str, Any], shard: int, other: dict[str, Any]) ->
     return None
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Seconds between one look and the next, without end."""
     pause_s = POLL_S
     while True:

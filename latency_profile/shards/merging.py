@@ -70,7 +70,8 @@ def _context(parts: Sequence[Records]) -> PointContext:
     return msgspec.structs.replace(
         first,
         measured_ns=max(part.context.measured_ns for part in parts),
-        cut_short=first.cut_short,
+        # The load went on where one of them did: then the others' ends are what they did not send.
+        cut_short=first.cut_short if all(part.context.cut_short for part in parts) else None,
         client=clients_together([part.context.client for part in parts]),
         parts=[msgspec.structs.replace(of, client=part.context.client) for part, of in zip(parts, known, strict=True)],
     )

@@ -40,11 +40,11 @@ def shards(records: Records) -> Shards | None:
 
 def _not_sent(records: Records, part: Part) -> int:
     """Of what the shard had to send. A point that was cut short as a whole was not to be sent whole, nor is a closed
-    loop's number of requests planned: there, clients that never were count."""
+    loop's number of requests planned: there, clients count that never were, or were gone before the others."""
     if records.context.cut_short:
         return 0
     if records.context.concurrency is not None:
-        return part.left_out
+        return part.share if part.cut_short else part.left_out
     return part.share - int(begun(records, part).sum())
 
 

@@ -193,10 +193,10 @@ class Bucket:
         try:
             self._send(blob, content, 0, options)
         except PreconditionFailed:
-            return self._look(key, content, blob.metadata[WRITER], bool(lost))
+            return self._look(key, content, blob.metadata[WRITER], bool(lost), options)
         except Forbidden as error:
             if refuses_to_replace(error):
-                return self._look(key, content, blob.metadata[WRITER], bool(lost))
+                return self._look(key, content, blob.metadata[WRITER], bool(lost), options)
             raise
         return _Found.STORED
 
@@ -233,13 +233,13 @@ class Bucket:
                     raise
                 time.sleep(1.0)
 
-    def _look(self, key: str, content: _Content, writer: str, doubtful: bool) -> _Found:
+    def _look(self, key: str, content: _Content, writer: str, doubtful: bool, options: dict[str, Any]) -> _Found:
         """By what a name is taken. Where one may create objects but not look at them, it is another's, unless a try of
         ours may have been stored."""
         from google.api_core.exceptions import Forbidden
 
         try:
-            there = self._bucket.get_blob(key, **self._options())
+            there = self._bucket.get_blob(key, **options)
         except Forbidden:
             return _Found.UNKNOWN if doubtful else _Found.TAKEN
         if there is None or there.size != content.size or there.crc32c != content.crc32c():
@@ -249,17 +249,24 @@ class Bucket:
     def _options(
         self, patience_s: float | None = None, on_error: Callable[[Exception], object] | None = None
     ) -> dict[str, Any]:
+        """How requests that belong together are tried again: a large file's chunks share one patience, which counts
+        from the first of their failures, as a file that only takes long has failed nowhere."""
         from google.cloud.storage.retry import DEFAULT_RETRY
 
+        patience_s = min(self._patience_s, patience_s or self._patience_s)
         began = time.monotonic()
+        first_failure: float | None = None
 
         def again(error: Exception) -> bool:
-            if transient(error) and on_error is not None:
+            nonlocal first_failure
+            if not transient(error):
+                return False
+            if on_error is not None:
                 on_error(error)
-            late = self.hurried() and time.monotonic() > began + HURRIED_S
-            return transient(error) and not late
+            now = time.monotonic()
+            first_failure = first_failure or now
+            return now <= first_failure + patience_s and not (self.hurried() and now > began + HURRIED_S)
 
-        patience_s = min(self._patience_s, patience_s or self._patience_s)
         retry = DEFAULT_RETRY.with_timeout(patience_s).with_delay(initial=0.5, maximum=8.0, multiplier=2.0)
         return {"timeout": ATTEMPT_TIMEOUT_S, "retry": retry.with_predicate(again)}
 

@@ -1,9 +1,11 @@
 """Results in a local folder, or on a volume that is mounted as one."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +15,8 @@ from latency_profile.storage.names import MOST_NAMES, hidden, names
 from latency_profile.storage.store import Names
 
 _LIKE = 0o644  # as files of results have always been: others may read them
+# What link(2) says on a file system that has no links (some FUSE mounts), or no more of them for this file.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class Folder:
@@ -22,11 +26,11 @@ class Folder:
         self._path = path
 
     def check(self) -> None:
-        probe = self._path / f".latency-profile-{os.getpid()}"
+        probe = self._path / f".latency-profile-{uuid.uuid4().hex}"  # pods of one volume have the same process ids
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise UsageError(f"--output-dir: cannot write to {self._path}: {error.strerror}") from error
 
@@ -34,7 +38,7 @@ class Folder:
         return str(self._path / name)
 
     def put(self, name: str, data: bytes, *, own: bool = False) -> str:
-        return self._put(name, lambda file: _all(file, data), lambda path: own or path.read_bytes() == data)
+        return self._put(name, lambda file: _all(file, data), lambda path: path.read_bytes() == data)
 
     def put_file(self, name: str, path: Path) -> str:
         def copy(file: BinaryIO) -> None:
@@ -53,7 +57,10 @@ class Folder:
 
     def list(self, prefix: str = "") -> Names:
         top = self._path / prefix.rpartition("/")[0]
-        found = (path.relative_to(self._path).as_posix() for path in top.rglob("*") if path.is_file())
+        try:
+            found = [path.relative_to(self._path).as_posix() for path in top.rglob("*") if path.is_file()]
+        except OSError as error:
+            raise StorageError(f"cannot list {self.place(prefix)}: {error.strerror or error}") from error
         return sorted(name for name in found if name.startswith(prefix) and not hidden(name))
 
     def create(self, name: str, data: bytes) -> bool:
@@ -76,7 +83,7 @@ class Folder:
         with self._written(name, write) as temporary:
             for candidate in names(name):
                 path = self._path / candidate
-                if move_new(temporary, path) or same(path):
+                if move_new(temporary, path) or _is(path, same):
                     return str(path)
         raise StorageError(f"cannot write {self.place(name)}: {MOST_NAMES} files of this name are there already")
 
@@ -108,16 +115,37 @@ def _all(file: BinaryIO, data: bytes) -> None:
     file.write(data)
 
 
+def _is(path: Path, same: Callable[[Path], bool]) -> bool:
+    """Whether a name is taken by the same bytes. One that is only claimed has none, and never will."""
+    try:
+        return same(path)
+    except FileNotFoundError:
+        return False
+
+
 def move_new(source: Path, target: Path) -> bool:
-    """Gives `source` the name `target` unless that is taken; False then. Of several callers one wins."""
+    """Gives `source` the name `target` unless that is taken; False then. Of several callers one wins. Raises OSError
+    where the name can be given to nothing."""
     try:
         os.link(source, target)
     except FileExistsError:
-        return False
-    except OSError:  # a file system without links (some FUSE mounts)
+        if not _linked(source, target):
+            return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         return _claim_and_move(source, target)
     _settle(target)
     return True
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether the name is taken by this very file: NFS sends a request again whose answer got lost, and is then told
+    that the link is there."""
+    try:
+        return source.samefile(target)
+    except FileNotFoundError:  # removed since
+        return False
 
 
 def _claim_and_move(source: Path, target: Path) -> bool:

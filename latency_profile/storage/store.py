@@ -41,8 +41,9 @@ class Store(Protocol):
         """Stores `data` whole under `name` and returns its place.
 
         The same bytes under the same name are stored already; other bytes are left alone and a free name is taken
-        (a-2.json). `own`: nobody else can have chosen that name, as it has a nonce in it; where it is taken, an earlier
-        try of this call was stored although its answer got lost.
+        (a-2.json). `own`: nobody else can have chosen that name, as its folder is this process's alone, and the caller
+        has only ever given these bytes for it. Where it is taken an earlier try was stored although its answer got
+        lost, which an account that may not look could not tell.
         """
 
     def put_file(self, name: str, path: Path) -> str:

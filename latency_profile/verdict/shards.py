@@ -23,7 +23,7 @@ def shards_reasons(known: Evidence) -> list[str]:
     found = shards(known.records)
     if found is None:
         return []
-    return [*_missing(known, found), *_not_sent(known, found), *_clients(known)]
+    return [*_cut_short(known), *_missing(known, found), *_not_sent(known, found), *_clients(known)]
 
 
 def shards_remarks(known: Evidence) -> list[Remark]:
@@ -43,6 +43,12 @@ def shards_remarks(known: Evidence) -> list[Remark]:
     elif found.clock_error_s > CLOCK_ERROR_LIMIT_S:
         texts.append(f"The shards may have started up to {found.clock_error_s:.1f} s apart, as their clocks are known.")
     return [Remark(name=Name.SHARDS, text=text) for text in texts]
+
+
+def _cut_short(known: Evidence) -> list[str]:
+    """What a shard had still to send when it ended is in no record: how much load went on without it is not known."""
+    why = known.records.context.cut_short
+    return [f"The point was cut short by {why}, each of its shards at a moment of its own."] if why else []
 
 
 def _missing(known: Evidence, found: Shards) -> list[str]:

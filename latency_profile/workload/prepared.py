@@ -86,6 +86,10 @@ class Workload:
         other._needed = self._needed
         return other
 
+    def for_nonce(self, nonce: str) -> "Workload":
+        """Prompts of the same texts and lengths that no cache has from these: as many as there were."""
+        return Workload.prepare(dataclasses.replace(self.spec, nonce=nonce), self._needed)
+
     def requests(self, start: int, count: int) -> Iterator[Request]:
         """Requests start .. start + count - 1, made in chunks as they are taken.
 

@@ -22,10 +22,11 @@ from typing import Any
 
 import tokenizers
 
-from latency_profile.errors import UsageError
+from latency_profile.errors import ServerUnavailable, UsageError
 
 BUNDLED = Path(__file__).parents[1] / "simulator" / "tokenizer.json"
 
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that another try may not meet
 _BATCH_TEXTS = 512
 _BATCH_CHARACTERS = 1_000_000  # an encoding takes about 100 bytes a token while it lives
 _TAKES = 'it takes a folder, a tokenizer.json file, a name on the Hugging Face hub, or "bundled"'
@@ -64,7 +65,8 @@ class Tokenizer:
 
 
 def load(name: str, trust_remote_code: bool = False) -> Tokenizer:
-    """Loads a tokenizer. Raises UsageError where there is none, or it cannot be read."""
+    """Loads a tokenizer. Raises UsageError where there is none, or it cannot be read, and ServerUnavailable where the
+    model hub cannot be reached now: a Job may try again."""
     if name == "bundled":
         return _from_file(name, BUNDLED)
     path = Path(name)
@@ -78,8 +80,15 @@ def load(name: str, trust_remote_code: bool = False) -> Tokenizer:
         raise UsageError(f"--tokenizer {name}: permission denied; {_TAKES}") from error
     if name.startswith((".", "/", "~")) or name.endswith(".json") or not _HUB_NAME.fullmatch(name):
         raise UsageError(f"--tokenizer {name}: no such file or folder; {_TAKES}")
-    hub_file = _hub_file(name)
-    return _from_file(name, hub_file) if hub_file else _from_transformers(name, trust_remote_code)
+    hub_file, unreachable = _hub_file(name)
+    if hub_file:
+        return _from_file(name, hub_file)
+    try:
+        return _from_transformers(name, trust_remote_code)
+    except UsageError as error:
+        if unreachable:
+            raise ServerUnavailable(f"{error} ({unreachable})") from error
+        raise
 
 
 def _from_file(name: str, path: Path) -> Tokenizer:
@@ -105,19 +114,23 @@ def _from_backend(name: str, content: bytes, backend: tokenizers.Tokenizer) -> T
     return Tokenizer(name, digest, backend.get_vocab(with_added_tokens=False), encode)
 
 
-def _hub_file(name: str) -> Path | None:
-    """The hub's tokenizer.json, from the local cache where it is there; None where the model has none."""
-    from huggingface_hub import errors, hf_hub_download
+def _hub_file(name: str) -> tuple[Path | None, str]:
+    """The hub's tokenizer.json, from the local cache where it is there; None where the model has none. And why the hub
+    could not be asked, if so: the cache may have the files of a tokenizer of another kind."""
+    from huggingface_hub import constants, errors, hf_hub_download
 
     try:
-        return Path(hf_hub_download(name, "tokenizer.json"))
+        return Path(hf_hub_download(name, "tokenizer.json")), ""
     except errors.LocalEntryNotFoundError:
-        # Offline: the file is not in the cache, but those of a tokenizer of another kind may be.
-        return None
+        return None, "" if constants.HF_HUB_OFFLINE else "the model hub cannot be reached"
     except errors.EntryNotFoundError:
-        return None
+        return None, ""
     except Exception as error:  # network and hub errors of many kinds
-        raise UsageError(f"--tokenizer {name}: the hub did not give it: {_one_line(error)}; {_TAKES}") from error
+        said = f"--tokenizer {name}: the hub did not give it: {_one_line(error)}; {_TAKES}"
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, OSError) and (status is None or status in _PASSING):  # no answer, or one that passes
+            raise ServerUnavailable(said) from error
+        raise UsageError(said) from error
 
 
 def _from_transformers(name: str, trust_remote_code: bool) -> Tokenizer:

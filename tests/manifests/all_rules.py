@@ -19,11 +19,13 @@ RULES: tuple[Rule, ...] = (
     references.policies,
     references.asked,
     references.volumes,
+    references.shared_claims,
     references.restarts,
     ours.pod_security,
     ours.resources,
     ours.settings,
     ours.runs,
     ours.endings,
+    ours.metrics,
     ours.care,
 )

@@ -134,6 +134,27 @@ def volumes(objects: list[Object]) -> Iterator[str]:
             yield f"{pod.place}: no ServiceAccount {account}"
 
 
+def _one_node(pod: Pod) -> bool:
+    """Whether the pods of one template must all be on one node."""
+    near = pod.spec.get("affinity", {}).get("podAffinity", {}).get("requiredDuringSchedulingIgnoredDuringExecution", [])
+    return any(
+        term["topologyKey"] == "kubernetes.io/hostname" and selects(term["labelSelector"], pod.labels) for term in near
+    )
+
+
+def shared_claims(objects: list[Object]) -> Iterator[str]:
+    """Pods that share a claim may all have it: ReadWriteOnce is for the pods of one node."""
+    modes = {
+        each["metadata"]["name"]: each["spec"]["accessModes"] for each in of_kind(objects, "PersistentVolumeClaim")
+    }
+    for pod in pods(objects):
+        several = (job_spec(pod.owner) or {}).get("parallelism", pod.owner["spec"].get("replicas", 1)) > 1
+        for volume in pod.spec.get("volumes", []):
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if several and modes.get(claim) == ["ReadWriteOnce"] and not _one_node(pod):
+                yield f"{pod.place}: claim {claim} is ReadWriteOnce, and its pods may be on several nodes"
+
+
 def restarts(objects: list[Object]) -> Iterator[str]:
     """restartPolicy as the kind wants it; a podFailurePolicy with Never only, of a container that is there."""
     for pod in pods(objects):

@@ -10,6 +10,7 @@ from tests.manifests.changes import (
     Wrong,
     container,
     pod,
+    policy,
     rules_of,
     server,
     spec,
@@ -66,6 +67,18 @@ WRONG: dict[str, Wrong] = {
         "whole number",
     ),
     "a burst": Wrong(ours.resources, JOB, lambda of: container(of)["resources"]["limits"].update(cpu="2"), "differ"),
+    "a demo that may not use a CPU": Wrong(
+        ours.resources,
+        DEMO,
+        lambda of: container(of)["resources"]["limits"].update(cpu="500m"),
+        "whole number",
+    ),
+    "a demo that asks for no CPU": Wrong(
+        ours.resources,
+        DEMO,
+        lambda of: container(of)["resources"]["requests"].pop("cpu"),
+        "differ",
+    ),
     "no limit": Wrong(ours.resources, JOB, lambda of: container(of)["resources"].pop("limits"), "differ"),
     "a missing setting": Wrong(
         ours.settings,
@@ -130,6 +143,48 @@ WRONG: dict[str, Wrong] = {
         JOB,
         lambda of: rules_of(of)[1]["onExitCodes"].update(values=[2, 3, 4, 5]),
         "fails at once on",
+    ),
+    "4 again": Wrong(
+        ours.endings,
+        JOB,
+        lambda of: rules_of(of)[1]["onExitCodes"].update(values=[2, 5]),
+        "fails at once on",
+    ),
+    "4 again, from a store": Wrong(
+        ours.endings,
+        DEMO,
+        lambda of: pod(of)["volumes"][0].update(emptyDir=None, persistentVolumeClaim={"claimName": "x"}),
+        "fails at once on",
+    ),
+    "a demo's 4 is final": Wrong(
+        ours.endings,
+        DEMO,
+        lambda of: rules_of(of)[1]["onExitCodes"].update(values=[2, 4, 5]),
+        "fails at once on",
+    ),
+    "metrics elsewhere": Wrong(
+        ours.metrics,
+        JOB,
+        lambda of: variable(of, "METRICS_PORT").update(value="9100"),
+        "the port metrics is 9090",
+    ),
+    "no metrics": Wrong(
+        ours.metrics, JOB, lambda of: variable(of, "METRICS_PORT").update(value="0"), "the port metrics is 9090"
+    ),
+    "another port of metrics": Wrong(
+        ours.metrics,
+        JOB,
+        lambda of: (
+            variable(of, "METRICS_PORT").update(value="9100"),
+            container(of)["ports"][0].update(containerPort=9100),
+        ),
+        "lets scrapes in to port 9100",
+    ),
+    "no scrapes": Wrong(
+        ours.metrics,
+        JOB,
+        lambda of: policy(of, "latency-profile-generator")["ingress"][0]["ports"][0].update(port=9091),
+        "lets scrapes in to port 9090",
     ),
     "no grace": Wrong(ours.care, JOB, lambda of: pod(of).pop("terminationGracePeriodSeconds"), "too little time"),
     "evicted": Wrong(

@@ -6,6 +6,7 @@ from tests.manifests.changes import (
     DEMO,
     DEPLOYMENT,
     JOB,
+    SHARDS,
     VLLM,
     Wrong,
     container,
@@ -100,6 +101,15 @@ WRONG: dict[str, Wrong] = {
     ),
     "no claim": Wrong(
         references.volumes, CRON, lambda of: of.remove(of_kind(of, "PersistentVolumeClaim")[0]), "no claim"
+    ),
+    "a claim of one node on several": Wrong(
+        references.shared_claims, SHARDS, lambda of: pod(of)["affinity"].pop("podAffinity"), "on several nodes"
+    ),
+    "near other pods": Wrong(
+        references.shared_claims,
+        SHARDS,
+        lambda of: spec(of, "Job")["template"]["metadata"]["labels"].pop("app.kubernetes.io/component"),
+        "on several nodes",
     ),
     "no account": Wrong(
         references.volumes,

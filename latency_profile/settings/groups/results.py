@@ -76,7 +76,7 @@ class Results:
         kinds.text(compared.PLACES, "WHERE"),
         None,
         "At the end, compare with earlier profiles of the same fingerprint; exit code 5 for a regression. latest: in "
-        "the same store, the latest nights as the base, though never a regression; all: with the first ones; or in "
+        "the same store, the latest nights as the base but those called regressed; all: with the first ones; or in "
         "another folder or URL.",
     )
     compare_measure: str = setting(
