@@ -34,7 +34,7 @@ test-transformers-serve: $(VENV)/.test ## profiles of a real `transformers serve
 
 test-image: $(VENV)/.test ## the image, built once and run as a strict cluster runs it; installs podman where that may be done
 	tests/containers/install.sh
-	$(BIN)/python -m pytest -m image
+	$(BIN)/python -m pytest -m "image and not slow"
 
 image: ## the image by podman, on a base made here where there is none; elsewhere: docker build -t inference-benchmark .
 	tests/containers/build.sh localhost/inference-benchmark

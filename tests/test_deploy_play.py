@@ -123,9 +123,13 @@ def test_it_is_run_as_the_manifest_says(played: Played) -> None:
     assert podman("exec", CONTAINER, "touch", "/results/x", "/tmp/x").returncode == 0
 
 
+@pytest.mark.slow  # on a busy machine podman has not brought the container back within a minute
 def test_a_container_that_restarts_does_not_start_over(played: Played) -> None:
     played.until(lambda: "Exit code" in played.page("/ready"))
     before = played.logs().count("4 req/s: started")
-    podman("restart", CONTAINER)
-    played.until(lambda: played.logs().count("Exit code") > 1)
+    done = podman("restart", "--time=20", CONTAINER)
+    if done.returncode:  # on a busy machine podman gives up, where a kubelet would try again
+        done = podman("start", CONTAINER)
+    assert done.returncode == 0, done.stderr
+    played.until(lambda: played.logs().count("Exit code") > 1, within_s=120)
     assert before == played.logs().count("4 req/s: started") == 1
