@@ -1,6 +1,7 @@
 """Fixtures of real parts. One server of each kind serves the whole test run, on a free port of 127.0.0.1."""
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import trustme
 
 from tests.beside import ALONE, COMPUTE
+from tests.containers import engine
 from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
 from tests.servers.fake_gcs import fake_gcs, make_bucket
@@ -19,6 +21,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(part in item.nodeid for part in COMPUTE):
             item.add_marker(pytest.mark.xdist_group(ALONE))
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image of this working tree; that which IMAGE names is taken as it is."""
+    tag = os.environ.get("IMAGE", "")
+    if not tag:
+        tag = "localhost/inference-benchmark:test"
+        engine.build(tag, "--build-arg=REVISION=abc123")
+    return tag
 
 
 @pytest.fixture(scope="session")

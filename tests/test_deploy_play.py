@@ -1,6 +1,5 @@
 """deployment.yaml's pod, run by `podman kube play` with the image of this tree. `make test-image`."""
 
-import os
 import shutil
 import time
 import urllib.error
@@ -13,7 +12,6 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from tests.containers import engine
 from tests.containers.engine import podman
 from tests.manifests.objects import Object, of_kind, read
 from tests.manifests.rendering import DEPLOY
@@ -27,15 +25,6 @@ pytestmark = [
 
 POD = "latency-profile-generator-pod-0"
 CONTAINER = f"{POD}-latency-profile-generator"
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    tag = os.environ.get("IMAGE", "")
-    if not tag:
-        tag = "localhost/inference-benchmark:test"
-        engine.build(tag, "--build-arg=REVISION=abc123")
-    return tag
 
 
 @pytest.fixture(scope="module")

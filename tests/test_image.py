@@ -29,16 +29,6 @@ PROGRAM = "/opt/latency-profile"
 LENGTHS = {"INPUT_LEN": "32", "OUTPUT_LEN": "8", "IGNORE_EOS": "true"}
 
 
-@pytest.fixture(scope="module")
-def image() -> str:
-    """The image of this working tree; that which IMAGE names is taken as it is."""
-    tag = os.environ.get("IMAGE", "")
-    if not tag:
-        tag = "localhost/inference-benchmark:test"
-        engine.build(tag, "--build-arg=REVISION=abc123")
-    return tag
-
-
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     """A folder that belongs to the image's user, as a volume with an fsGroup does."""

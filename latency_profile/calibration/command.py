@@ -5,7 +5,6 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
@@ -14,6 +13,7 @@ from latency_profile.calibration.load import of_records
 from latency_profile.calibration.run import POINT_S, calibrate, calibrate_points, highest_events
 from latency_profile.calibration.structure import Calibration
 from latency_profile.calibration.text import SHARED, highest_lines, lines, short_text
+from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, UsageError
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.parts import sender_processes, workload_spec
@@ -42,11 +42,6 @@ Note: {SHARED}.
 The wire is plain HTTP/1.1, whatever the profile speaks. Exit code 4 where a load's errors are beyond the limits."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
 def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Runs it and prints what was found. Raises ProfileError."""
     own, rest = _parser().parse_known_args(arguments)
@@ -70,12 +65,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = _Parser(
-        usage=_USAGE,
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    flags = CommandFlags(_USAGE, _DESCRIPTION)
     flags.add_argument(
         "--seconds",
         type=float,

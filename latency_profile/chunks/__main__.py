@@ -4,9 +4,7 @@ It gives way to everything else on the machine (nice 19) and rests nine times as
 line "end", when the records are whole; where its parent is gone without one, it stores what is left first.
 """
 
-import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from latency_profile.children import order_to_follow
 from latency_profile.chunks.follow import Growing
 from latency_profile.chunks.structure import BODIES, FILES, NOTE, Done, Order, part_name
 from latency_profile.errors import ProfileError
@@ -79,17 +78,13 @@ def follow(order: Order) -> Done:
             return done if sys.stdin.buffer.readline() == END else follower.store(last=True)
 
 
-def main() -> None:
-    os.nice(19)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _load() -> None:
     import google.cloud.storage  # noqa: F401  (a second of work that nobody should have to wait for later)
 
-    print("{}", flush=True)  # everything is loaded
-    line = sys.stdin.buffer.readline()
-    if line:
-        done = follow(msgspec.json.decode(line, type=Order))
-        sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+
+def main() -> None:
+    if (order := order_to_follow(Order, _load)) is not None:
+        sys.stdout.buffer.write(msgspec.json.encode(follow(order)) + b"\n")
 
 
 main()

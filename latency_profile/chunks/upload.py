@@ -62,18 +62,11 @@ def storing(chunks: Chunks | None, number: int, folder: Path) -> Iterator[None]:
     if chunks is None:
         yield
         return
-    process = subprocess.Popen(
-        children.command("latency_profile.chunks"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=children.environment(),
-    )
-    assert process.stdin and process.stdout
-    process.stdout.readline()  # it has loaded what it needs, and disturbs nobody by that any more
+    process, to, _ = children.start_follower("latency_profile.chunks")
     order = Order(folder=str(folder), places=chunks.places, prefix=chunks.folder(number), secrets=list(chunks.secrets))
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(msgspec.json.encode(order) + b"\n")
-        process.stdin.flush()
+        to.write(msgspec.json.encode(order) + b"\n")
+        to.flush()
     try:
         yield
     finally:

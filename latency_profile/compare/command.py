@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from latency_profile.command_flags import CommandFlags
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.names import ALL, AUTO, DATE, LATEST, MARGIN, NAMES
 from latency_profile.compare.nightly import comparison_files, nights_at, open_place
@@ -20,11 +20,6 @@ Sets the profile NEW against the earlier profiles BASE of the same fingerprint: 
 URLs such as gs://bucket/folder. Says regressed, improved, equivalent or inconclusive. The unit is the run: a verdict
 needs several. A single new profile is tonight's, and the last nights of BASE are judged along with it; several (a
 folder) are judged together, against all of BASE. Exit code 5 where the measure that decides has regressed."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"compare: {message}")
 
 
 def command(arguments: Sequence[str]) -> Exit:
@@ -57,12 +52,7 @@ def command(arguments: Sequence[str]) -> Exit:
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = _Parser(
-        usage=_USAGE,
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="compare: ")
     flags.add_argument("profiles", nargs="+", metavar="BASE … NEW", help="profiles' files, folders or URLs")
     flags.add_argument(
         "--measure", choices=NAMES, default=AUTO, help=f"what decides the exit code (default: {AUTO}, see the README)"

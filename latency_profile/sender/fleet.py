@@ -62,14 +62,7 @@ class Ran(msgspec.Struct):
 class _Process:
     def __init__(self, number: int) -> None:
         self.number = number
-        self._process = subprocess.Popen(
-            children.command("latency_profile.sender"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=children.environment(),
-        )
-        assert self._process.stdin and self._process.stdout
-        self._in, self.out = self._process.stdin, self._process.stdout
+        self._process, self._in, self.out = children.start("latency_profile.sender")
         self.pid = self._process.pid
         self._pending = b""
 

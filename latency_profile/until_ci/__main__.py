@@ -5,14 +5,13 @@ takes a tenth of a core at most; what it then has not read, it reads later, and 
 requests. A look that comes late ends the point later, and does nothing else.
 """
 
-import os
 import select
-import signal
 import sys
 import time
 
 import msgspec
 
+from latency_profile.children import order_to_follow
 from latency_profile.sender.clock import now_ns
 from latency_profile.until_ci.precision import precision, reached
 from latency_profile.until_ci.tail import Order, Tail
@@ -57,13 +56,8 @@ def follow(order: Order) -> None:
 
 
 def main() -> None:
-    os.nice(19)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("{}", flush=True)  # everything is loaded
-    line = sys.stdin.buffer.readline()
-    if line:
-        follow(msgspec.json.decode(line, type=Order))
+    if (order := order_to_follow(Order)) is not None:
+        follow(order)
 
 
 main()

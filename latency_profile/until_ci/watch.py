@@ -43,15 +43,7 @@ class Watch:
         self._told = False
         self._last = Look()
         self._pending = b""
-        self._process = subprocess.Popen(
-            children.command("latency_profile.until_ci"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=children.environment(),
-        )
-        assert self._process.stdin and self._process.stdout
-        self._in, self._out = self._process.stdin, self._process.stdout
-        self._out.readline()  # it has loaded what it needs, and disturbs nobody by that any more
+        self._process, self._in, self._out = children.start_follower("latency_profile.until_ci")
 
     def __enter__(self) -> Self:
         return self
