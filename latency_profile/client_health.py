@@ -8,8 +8,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from latency_profile import measures
-from latency_profile.answer_tokens import LATE_READ_NS
+from latency_profile.first_event_errors import first_event_errors_s
 from latency_profile.measures import Rows, Window
 from latency_profile.records import Flag, Records, Status
 from latency_profile.sender.job import BEAT_NS
@@ -27,7 +26,6 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 COUNT_STANDARD_ERRORS = 5.0
 COUNT_SHARE_LIMIT = 0.01
 FEWEST_LOOKS = 8
-_ANSWERS_LOOKED_AT = 1000  # spread over the point, from which a server's cadence and bunching are told
 
 
 class _Whole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,7 +151,7 @@ def client_health(records: Records, span: Window) -> ClientHealth:
     rows = span.rows
     answered = rows & (records["answer_bytes"] > 0)
     stamped = answered & ((records["flags"] & Flag.KERNEL_STAMPS) != 0)
-    p50, p99 = first_token_errors_s(records, rows) if records.context.streaming else (None, None)
+    p50, p99 = first_event_errors_s(records, rows) if records.context.streaming else (None, None)
     return ClientHealth(
         **{name: getattr(told, name) for name in Told.__struct_fields__ if name in _SAME},
         kernel_stamps_share=int(stamped.sum()) / int(answered.sum()) if answered.any() else None,
@@ -196,64 +194,6 @@ def turnaround_ns(records: Records, span: Window) -> NDArray[np.int64]:
             took = sent[places:] - ends[: max(0, len(sent) - places)]
             found.append(took[(sent[places:] >= span.start_ns) & (sent[places:] < span.end_ns)])
     return np.concatenate(found)
-
-
-def first_token_errors_s(records: Records, rows: Rows) -> tuple[float | None, float | None]:
-    """By how much the p50 and the p99 of service TTFT may be too long because first events were read late, together
-    with later ones, whose stamp they got."""
-    chosen = np.flatnonzero(measures.succeeded(records, rows) & (records["first_token_ns"] >= 0))
-    ttft = (records["first_token_ns"] - records["sent_ns"])[chosen]
-    if not len(ttft):
-        return None, None
-    less = np.sort(ttft - _first_event_error_ns(records, chosen))
-    ttft.sort()
-
-    def error(level: float) -> float:
-        ours, true = quantile(ttft, level), quantile(less, level)
-        return (ours - true) / NS_PER_S if ours is not None and true is not None else 0.0
-
-    return error(0.5), error(0.99)
-
-
-def _first_event_error_ns(records: Records, chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Of answers whose first event was read late, together with later ones: an event that shares its stamp with n later
-    ones came about n gaps earlier, less as many as this server sends at once anyhow, and no earlier than the loop had
-    last looked. Where n gaps do not fit into the time since then, the server was uneven: all came in that time, and
-    n + 1 times anywhere in it lie n / (n + 2) of it apart on average."""
-    events = np.diff(records.event_start)[chosen]
-    early = records["first_early_ns"][chosen]
-    errors = np.zeros(len(chosen))
-    suspects = np.flatnonzero((events > 1) & (early > LATE_READ_NS))
-    if len(suspects):
-        gap, bunch = _cadence(records, chosen[events > 1])
-        for place in suspects:
-            together = max(0, _together(_times(records, chosen[place])) - bunch)
-            usual, most = together * gap, float(early[place])
-            uneven = most * max(together / (together + 2), most / usual) if usual else 0.0
-            errors[place] = usual if usual <= most else uneven
-    return errors
-
-
-def _cadence(records: Records, rows: NDArray[np.intp]) -> tuple[float, int]:
-    """Of answers of two events or more: the gap between events in ns, the median over answers (from the last event that
-    shares the first one's stamp on), and how many events share a stamp as a rule, the median over reads."""
-    gaps, lengths = [], []
-    for row in rows[:: max(1, len(rows) // _ANSWERS_LOOKED_AT)]:
-        times = _times(records, row)
-        together = _together(times)
-        if together < len(times):
-            gaps.append(int(times[-1] - times[0]) / (len(times) - together))
-        lengths.append(np.diff(np.flatnonzero(np.concatenate(([True], np.diff(times) > 0, [True])))))
-    return float(np.median(gaps)) if gaps else 0.0, int(np.median(np.concatenate(lengths)))
-
-
-def _times(records: Records, row: int) -> NDArray[np.int64]:
-    return records.event_ns[records.event_start[row] : records.event_start[row + 1]]
-
-
-def _together(times: NDArray[np.int64]) -> int:
-    """How many events share the first one's stamp, itself included."""
-    return int(np.searchsorted(times, times[0], side="right"))
 
 
 def little(records: Records, looks: Sequence[tuple[int, int, int]]) -> Little | None:
