@@ -17,7 +17,7 @@ are, and how each is bounded from the client's own data:
   its last segment: events that shared it with a later one lose their times, and are given too late a one. They are
   counted (`merged_events`, in reads more than 1 ms late), as a gap that is lost is lost to ITL whatever its length. A
   first event that is read so makes TTFT too long, by the gaps behind it: by how much its percentiles would be shorter
-  without is estimated from the answers' own cadence. Events that the client merged in a read less than 1 ms late came
+  without is estimated (`first_event_errors.py`). Events that the client merged in a read less than 1 ms late came
   while the loop was busy, or asleep against its will, which other reads and sends meet as well.
 - *No kernel stamps* (some sandboxes). Then a late read is a late stamp. Reads wait for the loop as sends do, so the
   lateness of sends is the error of the stamps, and is held to the limit of TTFT's error.
