@@ -11,7 +11,7 @@ the same answer came between. When it came is estimated by two clocks, each wron
 - *Events.* While an answer goes one event further, so do all answers in flight: the first event lies n times their
   number back in the order of all events. A server that makes up for lost time keeps that order, roughly.
 
-Held against a server's log over 24 points beside processes that compute (docs/architecture.md, "Verdicts against the log").
+What it is worth, against a server's log: docs/architecture.md, "Verdicts against the log".
 """
 
 from collections.abc import Iterator

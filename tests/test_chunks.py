@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,30 +16,38 @@ import pytest
 from benchmarks.truth import simulator
 from latency_profile import records
 from latency_profile.chunks import follow
+from latency_profile.chunks.blot import SHORTEST_BEGINNING
 from latency_profile.chunks.follow import Growing
 from latency_profile.chunks.recover import LOST, secrets_again
 from latency_profile.chunks.structure import part_name, part_of_name
 from latency_profile.errors import UsageError
 from latency_profile.records import NONE, Records, Status
+from latency_profile.sender.spool import HEADER, Kind, replay
 from tests.servers.fake_gcs import flaky, listed, objects
 from tests.tool import benchmark, command, environment, latency_profile_command, point_files, read_point
 
 SECRET = "sk-abc-secret"
+SECRETS = (f"Bearer {SECRET}", SECRET, "other-secret")  # the longest first
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_parts_are_the_spool_without_its_secrets(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the writer and the parts are cut."""
+    """Wherever reads, the writer and the parts are cut, and whoever is read in between."""
     random = Random(seed)
-    monkeypatch.setattr(follow, "LARGEST_PART", random.randint(1, 40))
-    pieces = [random.choice([SECRET.encode(), random.randbytes(random.randint(0, 9))]) for _ in range(60)]
-    whole = b"".join(pieces)
-    path, stored = tmp_path / "spool-0", b""
-    growing = Growing(path, [SECRET, "other-secret"])
-    path.touch()
-    at = 0
+    monkeypatch.setattr(follow, "LARGEST_PART", random.randint(64 + HEADER.size, 400))
+    answers = {request: answer(random) for request in range(5)}
+    entries, sent = [], dict.fromkeys(answers, 0)
+    while open_requests := [request for request, text in answers.items() if sent[request] < len(text)]:
+        request = random.choice(open_requests)
+        at = sent[request]
+        read = answers[request][at : at + random.randint(16, 64)]
+        sent[request] += len(read)
+        entries.append(HEADER.pack(Kind.READ, 0, 0, request, 1, 2, len(read)) + read)
+    whole = b"".join(entries)
+    path, stored, at = tmp_path / "spool-0", b"", 0
+    growing = Growing(path, list(SECRETS))
     while at < len(whole):
-        step = random.randint(1, 60)
+        step = random.randint(1, 300)
         with path.open("ab") as file:
             file.write(whole[at : at + step])
         at += step
@@ -47,15 +56,48 @@ def test_parts_are_the_spool_without_its_secrets(seed: int, tmp_path: Path, monk
                 file.write(whole[at : at + 1])
             at += 1
             assert growing.next() == data  # until it is taken
-            assert growing.next(last=True) == data
             assert len(data) <= follow.LARGEST_PART
             growing.taken()
             stored += data
-            assert SECRET.encode() not in stored
-    while data := growing.next(last=True):
-        growing.taken()
-        stored += data
-    assert stored == whole.replace(SECRET.encode(), b"*" * len(SECRET))
+    assert growing.next() == b""
+    assert len(stored) == len(whole)
+    (tmp_path / "stored").write_bytes(stored)
+    for request, text in answers.items():
+        found = b"".join(e.data for e in replay(tmp_path / "stored") if e.kind == Kind.READ and e.request == request)
+        assert len(found) == len(text)
+        assert all(ours in (theirs, ord("*")) for ours, theirs in zip(found, text, strict=True))
+        for secret in SECRETS[1:]:
+            pieces = {secret[at : at + SHORTEST_BEGINNING].encode() for at in range(len(secret) - 3)}
+            assert not [piece for piece in pieces if piece in found]
+        secrets = re.findall("|".join(SECRETS), text.decode())
+        assert found.count(b"*") <= sum(map(len, secrets))
+
+
+def answer(random: Random) -> bytes:
+    words = [*SECRETS, "The quick, brown. ", "0123 ", "{}"]
+    return "".join(random.choice(words) for _ in range(30)).encode()
+
+
+def test_what_only_began_like_a_secret_is_blotted_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "spool-0"
+    reads = [(1, b"a sk-ab"), (2, b"c-secret"), (1, b"solute"), (1, b"c-secret")]
+    path.write_bytes(b"".join(HEADER.pack(Kind.READ, 0, 0, request, 1, 2, len(r)) + r for request, r in reads))
+    data = Growing(path, [SECRET]).next()
+    (tmp_path / "stored").write_bytes(data)
+    assert [e.data for e in replay(tmp_path / "stored")] == [b"a *****", b"c-secret", b"solute", b"c-secret"]
+
+
+def test_an_entry_that_is_being_written_waits(tmp_path: Path) -> None:
+    path = tmp_path / "spool-0"
+    entry = HEADER.pack(Kind.READ, 0, 0, 1, 1, 2, 5) + b"hello"
+    path.write_bytes(entry + entry[:-1])
+    growing = Growing(path, [])
+    assert growing.next() == entry
+    growing.taken()
+    assert growing.next() == b""
+    with path.open("ab") as file:
+        file.write(entry[-1:])
+    assert growing.next() == entry
 
 
 def test_parts_are_known_by_their_names() -> None:

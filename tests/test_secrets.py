@@ -14,12 +14,12 @@ import pytest
 
 from benchmarks.truth import simulator
 from tests.servers.fake_gcs import flaky, objects
-from tests.servers.parrot import FAILURES, HANG_S, parrot
+from tests.servers.parrot import FAILURES, FIRST_HALF, HANG_S, parrot
 from tests.servers.process import free_port
 from tests.tool import SYNTHETIC, command, environment
 
 KEY, HEADER, TOKEN = "sk-key-5f0c1d77aa", "hdr-91ee03bc44", "hf_2c6f7d9e0b18"
-SECRETS = (KEY, HEADER, TOKEN)
+SECRETS = (KEY, HEADER, TOKEN, KEY[FIRST_HALF:])  # the parrot cuts the key
 ENVIRONMENT = {"OPENAI_API_KEY": KEY, "LATENCY_PROFILE_HEADER": f"x-team-key: {HEADER}", "HF_TOKEN": TOKEN}
 POINT = ("--backend=openai", "--stream-request", "--request-rate=20", f"--num-prompts={2 * len(FAILURES)}")
 

@@ -31,11 +31,11 @@ class _Follower:
         self._files: set[str] = set()
         self._parts = self._bytes = 0
 
-    def store(self, last: bool) -> Done:
+    def store(self) -> Done:
         """All that is new. One failure ends this try; the next begins where it failed."""
         try:
             self._store_files(FILES)
-            self._store_spools(last)
+            self._store_spools()
             self._store_files([BODIES])
         except ProfileError as error:
             return Done(parts=self._parts, stored_bytes=self._bytes, failure=str(error))
@@ -49,11 +49,11 @@ class _Follower:
                     store.put_file(f"{self._order.prefix}{name}", path)
                 self._files.add(name)
 
-    def _store_spools(self, last: bool) -> None:
+    def _store_spools(self) -> None:
         for path in self._folder.glob("spool-*"):
             self._spools.setdefault(int(path.name.rpartition("-")[2]), Growing(path, self._order.secrets))
         for number, spool in self._spools.items():
-            while data := spool.next(last):
+            while data := spool.next():
                 for store in self._stores:
                     store.put(f"{self._order.prefix}{part_name(number, spool.parts + 1)}", data, own=True)
                 spool.taken()
@@ -72,10 +72,10 @@ def follow(order: Order) -> Done:
     while True:
         began = time.process_time()
         if follower.started:
-            done = follower.store(last=False)
+            done = follower.store()
         pause = max(EVERY_S, (time.process_time() - began) * (1 / LARGEST_SHARE - 1))
         if select.select([0], [], [], pause)[0]:
-            return done if sys.stdin.buffer.readline() == END else follower.store(last=True)
+            return done if sys.stdin.buffer.readline() == END else follower.store()
 
 
 def _load() -> None:

@@ -7,8 +7,24 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAILURES = ("401", "500", "503", "redirect", "reason", "event", "body", "malformed", "page", "cut", "hang", "close")
+FAILURES = (
+    "401",
+    "500",
+    "503",
+    "redirect",
+    "reason",
+    "event",
+    "body",
+    "malformed",
+    "page",
+    "cut",
+    "hang",
+    "close",
+    "halves",
+)
 HANG_S = 5.0
+BETWEEN_HALVES_S = 0.1
+FIRST_HALF = 7  # characters of the key that come in the first half
 
 
 @contextlib.contextmanager
@@ -49,6 +65,9 @@ def parrot() -> Iterator[str]:
                 self._answer(200, b"data: {%s\n\n" % heard, content_type=stream)
             elif way == "page":
                 self._answer(200, b"<html>%s</html>" % heard, content_type="text/html")
+            elif way == "halves":
+                body = b'{"error":"%s"}' % heard
+                self._answer(500, body, in_two=body.index(b"Bearer ") + len("Bearer ") + FIRST_HALF)
             else:
                 head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n"
                 self.wfile.write(head + b'data: {"choices":[{"index":0,"text":"%s"}]}\n\n' % heard)
@@ -60,12 +79,17 @@ def parrot() -> Iterator[str]:
         def _heard(self) -> bytes:
             return "; ".join(f"{name}={value}" for name, value in self.headers.items()).replace('"', "'").encode()
 
-        def _answer(self, status: int, body: bytes, content_type: str = "application/json", **headers: str) -> None:
+        def _answer(
+            self, status: int, body: bytes, content_type: str = "application/json", in_two: int = 0, **headers: str
+        ) -> None:
             self.send_response(status)
             for name, value in {"Content-Type": content_type, "Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if in_two:
+                self.wfile.write(body[:in_two])
+                time.sleep(BETWEEN_HALVES_S)
+            self.wfile.write(body[in_two:])
 
         def log_message(self, *_: object) -> None:
             pass
