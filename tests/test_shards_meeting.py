@@ -336,7 +336,7 @@ def test_a_shard_whose_records_do_not_come_is_left_out(tmp_path: Path, monkeypat
 def _ready(one: Meeting, point: int) -> bool:
     """The shard waits for that point to start, in a thread."""
     threading.Thread(target=lambda: one.meet(point), daemon=True).start()
-    while not one._store.list(f"run/{documents.ready_name(point, one.index)}"):
+    while not one._papers.there(documents.ready_name(point, one.index)):
         time.sleep(0.01)
     return True
 

@@ -4,10 +4,9 @@ Nothing is asked of the store while a point is being sent. Every document is wri
 reads where the others are.
 """
 
-import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +18,11 @@ from latency_profile.sender.clock import clock_pair
 from latency_profile.shards import clock, documents
 from latency_profile.shards.agreement import check_same
 from latency_profile.shards.documents import Card, Cut, Ready, Round, Run, Start
+from latency_profile.shards.papers import Papers, pauses
 from latency_profile.shards.structure import Bounds
 from latency_profile.storage import NotAllowed, Store
 
 NS_PER_S = 1_000_000_000
-# Between two looks, at first and at most: each is a request to a bucket, and a late look makes the clocks' bounds wide.
-POLL_S = 0.1
-LONGEST_POLL_S = 0.5
 # From the start document to the start: for every shard to read it and to open its connections.
 START_LEAD_S = 3.0
 SAID_AFTER = 20  # looks without success
@@ -35,7 +32,6 @@ FOLLOWERS_PATIENCE = 3
 # After a signal there is no time to wait for others: a pod has 30 s, a preempted one 15.
 PATIENCE_AFTER_SIGNAL_S = 5.0
 
-_SHARD = re.compile(r"(?:ready-|shard-)(\d+)\.(?:json|records\.npz)")
 _T = TypeVar("_T")
 
 
@@ -69,7 +65,7 @@ class Meeting:
         shards: int,
         timeout_s: float,
     ) -> None:
-        self._store, self._folder = store, folder
+        self._papers = Papers(store, folder)
         self.index, self.shards, self.timeout_s = index, shards, timeout_s
         self.stopped: Callable[[], bool] = lambda: False
         self.say: Callable[[str], None] = lambda _: None
@@ -104,7 +100,7 @@ class Meeting:
         """
         try:
             if self.leads:
-                self._create(documents.run_name(), Run(shards=self.shards, nonce=nonce))
+                self._papers.create(documents.run_name(), Run(shards=self.shards, nonce=nonce))
             run = self._wait(documents.run_name(), Run, "shard 0 to come")
         except NotAllowed as error:
             raise UsageError(
@@ -126,39 +122,39 @@ class Meeting:
                 unix_ns=unix_ns,
                 monotonic_ns=monotonic_ns,
             )
-            if self._create(documents.card_name(self.index, attempt), card):
+            if self._papers.create(documents.card_name(self.index, attempt), card):
                 self._card, self._nonce = card, run.nonce
                 return run.nonce
 
     def check_alone(self) -> None:
         """Raises ServerUnavailable where another pod has come for this shard: both would send its requests."""
         own = documents.card_name(self.index, self.card.attempt)
-        if self._there(documents.card_name(self.index, self.card.attempt + 1)):
+        if self._papers.there(documents.card_name(self.index, self.card.attempt + 1)):
             raise ServerUnavailable(
-                f"--shard-index: shard {self.index} was started again ({self._store.place(self._folder + own)} is not "
+                f"--shard-index: shard {self.index} was started again ({self._papers.place(own)} is not "
                 f"the last): this pod leaves the rest to that one"
             )
 
     # -- what has become of a point -----------------------------------------------------------------------------------
 
     def judged(self, point: int) -> bool:
-        return self._there(documents.merged_name(point))
+        return self._papers.there(documents.merged_name(point))
 
     def passed(self, point: int) -> bool:
         """Whether the run has gone on behind it."""
-        return self._there(documents.start_name(point + 1))
+        return self._papers.there(documents.start_name(point + 1))
 
     def handed_in(self, point: int) -> bool:
         """Whether this shard's records of the present round are in the store."""
-        return self._there(documents.records_name(point, self.index, self.round(point)))
+        return self._papers.there(documents.records_name(point, self.index, self.round(point)))
 
     def cut_short(self, point: int) -> bool:
         """Whether a signal has ended this shard in the present round."""
-        return self._there(documents.cut_name(point, self.index, self.round(point)))
+        return self._papers.there(documents.cut_name(point, self.index, self.round(point)))
 
     def late_s(self, point: int) -> float | None:
         """How long ago the present round started, by this machine's clock; None: it has not."""
-        start = self._get(documents.start_name(point, self.round(point)), Start)
+        start = self._papers.get(documents.start_name(point, self.round(point)), Start)
         return None if start is None else (time.time_ns() - start.start_unix_ns) / NS_PER_S
 
     def round(self, point: int) -> int:
@@ -167,15 +163,12 @@ class Meeting:
 
     def look_for_round(self, point: int) -> int:
         """Goes on to the point's last round."""
-        prefix = self._folder + documents.rounds_prefix(point)
-        names = (name.removeprefix(prefix).partition("/") for name in self._store.list(prefix))
-        numbers = (int(number) for number, _, name in names if name == "round.json")
-        self._rounds[point] = max(numbers, default=1)
+        self._rounds[point] = self._papers.last_round(point)
         return self._rounds[point]
 
     def open_round(self, point: int, nonce: str) -> None:
         """Has all shards send the point again, under another nonce."""
-        self._create(documents.round_name(point, self.round(point) + 1), Round(nonce=nonce))
+        self._papers.create(documents.round_name(point, self.round(point) + 1), Round(nonce=nonce))
         self.say(f"point {point + 1} is begun again: round {self.look_for_round(point)}")
 
     def nonce(self, point: int) -> str:
@@ -183,7 +176,7 @@ class Meeting:
         number = self.round(point)
         if number == 1:
             return self._nonce
-        found = self._get(documents.round_name(point, number), Round)
+        found = self._papers.get(documents.round_name(point, number), Round)
         if found is None:
             raise ServerUnavailable(f"round {number} of point {point + 1} is not to be read in the store")
         return found.nonce
@@ -202,10 +195,10 @@ class Meeting:
         Reopened where it has begun this point or the one before again.
         """
         number = self.round(point)
-        start = self._get(documents.start_name(point, number), Start)
+        start = self._papers.get(documents.start_name(point, number), Start)
         written_ns = time.time_ns()
         ready = Ready(card=self.card, unix_ns=written_ns, agreement=self.agreement)
-        first = self._create(documents.ready_name(point, self.index, number), ready)
+        first = self._papers.create(documents.ready_name(point, self.index, number), ready)
         in_time = start is None and first  # else shard 0 saw an earlier attempt, or nobody
         if start is None and self.leads:
             start = self._lead(point)
@@ -232,7 +225,7 @@ class Meeting:
         were at its round before; at the first of all everybody. None where a signal came."""
         number = self.round(point)
         if number > 1:
-            expected = self._shards_of(point, "ready-", number - 1) | {0}
+            expected = self._papers.shards_of(point, number - 1, "ready-") | {0}
         else:
             expected = self._shards_of(point - 1, "shard-") | {0} if point else set(range(self.shards))
         seen_ns: dict[int, int] = {}
@@ -244,7 +237,7 @@ class Meeting:
             new = self._shards_of(point, "ready-") - seen_ns.keys()
             now_ns = time.time_ns()  # after they were seen: clock.py goes by that
             for shard in sorted(new):
-                other = self._get(documents.ready_name(point, shard, number), Ready)
+                other = self._papers.get(documents.ready_name(point, shard, number), Ready)
                 if other is None:
                     continue
                 seen_ns[shard] = now_ns
@@ -270,9 +263,9 @@ class Meeting:
             agreement=self.agreement,
             refused=refused,
         )
-        if self._create(documents.start_name(point, number), start):
+        if self._papers.create(documents.start_name(point, number), start):
             return start
-        return self._get(documents.start_name(point, number), Start)
+        return self._papers.get(documents.start_name(point, number), Start)
 
     # -- a point's end ------------------------------------------------------------------------------------------------
 
@@ -280,11 +273,12 @@ class Meeting:
         """Stores this shard's records of the point, which `cut_short` has ended."""
         number = self.round(point)
         if cut_short:  # first: records of which nobody knows that they are a stump pass for the whole
-            self._create(documents.cut_name(point, self.index, number), Cut(reason=cut_short))
-        name = self._folder + documents.records_name(point, self.index, number)
-        place = self._store.put_file(name, path)
-        if place != self._store.place(name):
-            self.say(f"another pod has handed in records of shard {self.index}: these are {place}, and are not merged")
+            self._papers.create(documents.cut_name(point, self.index, number), Cut(reason=cut_short))
+        elsewhere = self._papers.put_file(documents.records_name(point, self.index, number), path)
+        if elsewhere:
+            self.say(
+                f"another pod has handed in records of shard {self.index}: these are {elsewhere}, and are not merged"
+            )
 
     def gather(self, point: int, folder: Path) -> tuple[list[Path], set[int]]:
         """Waits for the records of all shards that were at the point, or until the deadline: copies of them, and the
@@ -303,7 +297,7 @@ class Meeting:
             time.sleep(next(waits))
         paths = []
         for shard in sorted(there):
-            data = self._store.get(self._folder + documents.records_name(point, shard, number))
+            data = self._papers.content(documents.records_name(point, shard, number))
             if data is not None:
                 paths.append(folder / f".point-{point}-shard-{shard}.records.npz")
                 paths[-1].write_bytes(data)
@@ -311,27 +305,7 @@ class Meeting:
 
     def merged(self, point: int, what: msgspec.Struct) -> None:
         """Says that the point is judged: who comes back need not measure it."""
-        self._create(documents.merged_name(point), what)
-
-    # -- the store ----------------------------------------------------------------------------------------------------
-
-    def _create(self, name: str, document: msgspec.Struct) -> bool:
-        return self._store.create(self._folder + name, msgspec.json.encode(document) + b"\n")
-
-    def _get(self, name: str, kind: type[_T]) -> _T | None:
-        """The document; None where it is not there, or not yet whole.
-
-        Its folder is listed first: on NFS a name that was looked for in vain stays absent for up to a minute unless the
-        folder has been opened in between.
-        """
-        data = self._store.get(self._folder + name) if self._there(name) else None
-        try:
-            return None if data is None else msgspec.json.decode(data, type=kind)
-        except msgspec.DecodeError:
-            return None
-
-    def _there(self, name: str) -> bool:
-        return self._folder + name in self._store.list(self._folder + name)
+        self._papers.create(documents.merged_name(point), what)
 
     def _wait(self, name: str, kind: type[_T], what: str, point: int | None = None) -> _T | None:
         """The document, as soon as it is there; None where a signal came before. Raises Reopened where that `point` or
@@ -339,7 +313,7 @@ class Meeting:
         patience_s = self.timeout_s * FOLLOWERS_PATIENCE
         deadline = time.monotonic() + patience_s
         for number, pause_s in enumerate(pauses()):
-            found = self._get(name, kind)
+            found = self._papers.get(name, kind)
             if found is not None or self.stopped():
                 return found
             if time.monotonic() > deadline:
@@ -353,11 +327,9 @@ class Meeting:
             time.sleep(pause_s)
         raise AssertionError("pauses do not end")
 
-    def _shards_of(self, point: int, kind: str, number: int | None = None) -> set[int]:
-        """Of a round of the point, the present one unless it is named."""
-        folder = self._folder + documents.point_folder(point, number or self.round(point))
-        names = (name.removeprefix(folder) for name in self._store.list(folder + kind))
-        return {int(found[1]) for name in names if (found := _SHARD.fullmatch(name))}
+    def _shards_of(self, point: int, kind: str) -> set[int]:
+        """Of the present round."""
+        return self._papers.shards_of(point, self.round(point), kind)
 
 
 def _difference(agreement: dict[str, Any], shard: int, other: dict[str, Any]) -> str | None:
@@ -366,14 +338,6 @@ def _difference(agreement: dict[str, Any], shard: int, other: dict[str, Any]) ->
     except UsageError as error:
         return str(error)
     return None
-
-
-def pauses() -> Iterator[float]:
-    """Seconds between one look and the next, without end."""
-    pause_s = POLL_S
-    while True:
-        yield pause_s
-        pause_s = min(pause_s * 1.1, LONGEST_POLL_S)
 
 
 def _named(shards: list[int]) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from latency_profile.point_run import Bench, Prompts
 from latency_profile.points import PlannedPoint
 from latency_profile.records import load
-from latency_profile.shards.meeting import FOLLOWERS_PATIENCE, Begin, Meeting, pauses
+from latency_profile.shards.meeting import FOLLOWERS_PATIENCE, Begin, Meeting
+from latency_profile.shards.papers import pauses
 from latency_profile.shards.slicing import first_of
 
 _NONCE_BYTES = 8
