@@ -90,9 +90,10 @@ def window(records: Records) -> Window:
     context = records.context
     arrivals = arrival_ns(records)
     came = arrivals >= 0
+    by_nobody = _left_out(records)
     if is_burst(context):
         sent = records["sent_ns"][records["sent_ns"] >= 0]
-        return Window(int(sent.min()) if len(sent) else 0, context.measured_ns, all_rows(records))
+        return Window(int(sent.min()) if len(sent) else 0, context.measured_ns, ~by_nobody)
     n = int(came.sum())
     if context.duration_s is not None:
         length = round(context.duration_s * NS_PER_S)
@@ -104,6 +105,8 @@ def window(records: Records) -> Window:
     end = length - round(context.cooldown_s * NS_PER_S)
     if context.cut_short is not None:
         end = min(end, context.measured_ns)
+    arrivals = np.where(by_nobody, NONE, arrivals)
+    came &= ~by_nobody
     found = examine(
         _latencies(records, came & (arrivals >= start) & (arrivals < end)),
         cut=bool(context.settings.get("find_warmup", True)),
@@ -111,6 +114,16 @@ def window(records: Records) -> Window:
     start = max(start, found.warmup_ends_ns or 0)
     rows = came & (arrivals >= start) & (arrivals < end)
     return Window(start, end, rows, _ramp_ends_ns(records, arrivals), found)
+
+
+def _left_out(records: Records) -> Rows:
+    """What a shard that came late, or came back, left out: nobody was to send it any more. It is load that was not
+    offered, which the verdict tells of, and neither sent late nor waited for."""
+    left = np.zeros(len(records), dtype=np.bool_)
+    for part in records.context.parts:
+        if part.left_out:
+            left |= records["index"] % part.shards == part.index
+    return np.asarray(left & (records["status"] == Status.NOT_SENT))
 
 
 def _ramp_ends_ns(records: Records, arrivals: NDArray[np.int64]) -> int:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from latency_profile.errors import ProfileError
 from latency_profile.settings import manifest
 from latency_profile.settings.definition import ROWS
 from tests.manifests import objects as parts
+from tests.manifests import ours
 from tests.manifests.all_rules import RULES
 from tests.manifests.changes import SHARDS
 from tests.manifests.rendering import DEPLOY, SETS, need_kustomize, objects
@@ -209,6 +211,26 @@ def test_the_tool_takes_what_a_manifest_asks(folder: str, tmp_path: Path) -> Non
 
 def test_the_readme_does_not_annotate_what_the_next_apply_takes_back() -> None:
     assert "kubectl annotate --overwrite" not in (DEPLOY / "README.md").read_text()
+
+
+def test_the_readme_has_objects_that_kubernetes_takes() -> None:
+    blocks = (DEPLOY / "README.md").read_text().split("```yaml\n")[1:]
+    given = [yaml.safe_load(textwrap.dedent(block.partition("```")[0])) for block in blocks]
+    whole = [each for each in given if "kind" in each]
+    assert {each["kind"] for each in whole} == {"Pod", "PersistentVolume"}
+    for version in VERSIONS:
+        for each in whole:
+            _validate(json.dumps(each, sort_keys=True), version)
+    [pod] = parts.of_kind(whole, "Pod")
+    as_ours = {"metadata": {"labels": {"app.kubernetes.io/name": parts.OURS}}, "spec": pod["spec"]}
+    assert not list(ours.pod_security([{**pod, "kind": "Deployment", "spec": {"template": as_ours}}]))
+    [volume] = parts.of_kind(whole, "PersistentVolume")
+    room = amount(volume["spec"]["capacity"]["storage"])
+    for folder in ("kinds/distributed", "kinds/cronjob"):
+        [claim] = [each["spec"] for each in parts.of_kind(objects(folder), "PersistentVolumeClaim")]
+        wanted = amount(claim["resources"]["requests"]["storage"])
+        assert wanted is not None and room is not None and wanted <= room
+        assert claim["accessModes"] == volume["spec"]["accessModes"]
 
 
 def test_the_readme_names_what_is_there() -> None:

@@ -217,7 +217,10 @@ def test_a_shard_that_came_back_is_named(left: int, kind: Kind) -> None:
     merged = merge_shards(cut(whole, 3, {1: {"attempt": 2, "late_s": 3.0, "left_out": left}}))
     found = results.point_result(merged).load.shards
     assert found is not None and found.not_sent == {1: left} and found.restarted == {1: 2} and found.late == {1: 3.0}
-    verdict = judge(merged)
+    verdict, load = judge(merged), results.point_result(merged).load
+    assert load.lateness is not None and load.lateness.max_s < 0.001
+    assert load.counts.not_sent == left
+    assert not any("sent late" in reason for reason in verdict.reasons), "nobody was to send these any more"
     words = f"Shard 1 of 3 was restarted (attempt 2) and went on 3.0 s after the start{{}} {left} of its 300 requests"
     if kind is Kind.VALID:
         assert next(remark.text for remark in verdict.remarks if remark.name is Name.SHARDS).startswith(
