@@ -72,10 +72,10 @@ class _Seen(NamedTuple):
 
 
 def _error_ns(records: Records, row: int, behind: int, gap: float, seen: _Seen) -> float:
-    stamp, unseen = int(records["first_token_ns"][row]), float(records["first_early_ns"][row])
+    stamp, unseen = int(records["first_token_ns"][row]), int(records["first_early_ns"][row])
     since = np.searchsorted(seen.events, stamp - unseen, side="right")
     back = stamp - seen.events[since : np.searchsorted(seen.events, stamp, side="left")][::-1].astype(np.float64)
-    at_work = min(unseen, back[-1] * (len(back) + 1) / len(back)) if len(back) else unseen
+    at_work = min(unseen, float(back[-1]) * (len(back) + 1) / len(back)) if len(back) else unseen
     by_time = min(behind * gap, at_work)
     in_flight = np.searchsorted(seen.first, stamp, side="right") - np.searchsorted(seen.last, stamp, side="left")
     place = behind * int(in_flight)
