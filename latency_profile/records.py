@@ -108,7 +108,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     started_monotonic_ns: int  # the same moment on CLOCK_MONOTONIC: lines up with other logs of this machine
     measured_ns: int  # from the point's start until its last request ended
     nonce: str
-    cut_short: str | None  # SIGINT, SIGTERM, or None
+    cut_short: str | None  # SIGINT, SIGTERM, the loss of its client, or None
     client: dict[str, Any]  # the client's own counts
     server_metrics: dict[str, Any]  # as telemetry gives them
     provenance: dict[str, Any]
@@ -168,5 +168,8 @@ def load(path: Path) -> Records:
                 raise ValueError(f"it was written by another version, without {', '.join(missing)}")
             columns = {name: file[name] for name in REQUEST_COLUMNS}
             return Records(context, columns, file["event_start"], file["event_ns"], file["event_tokens"])
-    except (KeyError, OSError, EOFError, msgspec.DecodeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no records file of this version: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from error
+    except (KeyError, EOFError, msgspec.DecodeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        why = "it is none (….records.npz)" if "pickle" in str(error) else error  # NumPy's advice is not to be followed
+        raise ValueError(f"{path} is no records file of this version: {why}") from error

@@ -16,11 +16,15 @@ from latency_profile.settings.shown import HIDDEN, plain
 
 _T = TypeVar("_T")
 
-# The nonce is drawn anew: with the old one a server that is still up would have every prompt in its prefix cache. What
-# the configuration file said is among the other settings.
+# The nonce is drawn anew: with the old one a server that is still up would have every prompt in its prefix cache. Under
+# the old run's name nothing would be measured, as its points are there. What the configuration file said is among the
+# other settings.
 _EXCLUSIVE = (frozenset({"request_rate", "request_rates", "concurrencies"}),)
 _NOT_AGAIN = frozenset(
-    {"nonce", "config", "dry_run", "metrics_port", "termination_log", "stay", "shards", "shard_index", "shard_timeout"}
+    {
+        *("nonce", "run_id", "resume", "config", "dry_run", "metrics_port", "termination_log", "stay"),
+        *("shards", "shard_index", "shard_timeout"),
+    }
 )
 
 
@@ -46,7 +50,7 @@ def rerun(path: Path, flags: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Runs the whole profile again that the point at `path` is of. `flags` go before what is recorded, but for data set
     and tokenizer; the environment gives what never is recorded: secrets. Raises UsageError where the file, the data set
     or the tokenizer is not what it was."""
-    point = _read(path, _Point).provenance
+    point = _read(path, _Point, "the file of a point").provenance
     settings, missing = recorded_settings(path, point.settings, point.given, flags, environ)
     if missing:
         raise UsageError(
@@ -106,7 +110,7 @@ def _same_inputs(settings: Settings, workload: Mapping[str, Any], path: Path) ->
 
 def comparable(one: Path, other: Path) -> Exit:
     """Says whether two profiles, or points, may be compared, and what differs. UNUSABLE where they may not."""
-    this, that = _read(one, _Marked).fingerprint, _read(other, _Marked).fingerprint
+    this, that = (_read(path, _Marked, "the file of a point or a profile").fingerprint for path in (one, other))
     found = differences(this, that)
     if not found:
         print(f"may be compared: both are {this.sha256}")
@@ -117,10 +121,10 @@ def comparable(one: Path, other: Path) -> Exit:
     return Exit.UNUSABLE
 
 
-def _read(path: Path, kind: type[_T]) -> _T:
+def _read(path: Path, kind: type[_T], wanted: str) -> _T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except msgspec.DecodeError:
-        raise UsageError(f"{path} is no result of this version of latency-profile") from None
+        raise UsageError(f"{path} is not {wanted} (….json), as this version of latency-profile writes it") from None

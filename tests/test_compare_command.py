@@ -31,6 +31,16 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return code, output.out, output.err
 
 
+def test_a_newest_profile_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nights(tmp_path / "base", 5)
+    (tmp_path / "new").mkdir()
+    broken = tmp_path / "new" / nights(tmp_path / "other", 1, first=9)[0].name
+    broken.write_text('{"a":')
+    code, _, err = compared(capsys, tmp_path / "base", "--margin=3%", tmp_path / "new")
+    assert code == Exit.USAGE
+    assert err.count("\n") == 1 and f"{broken.name} is no profile of latency-profile" in err
+
+
 def test_a_regression_has_its_exit_code_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nights(tmp_path / "runs", 12)
     tonight = nights(tmp_path / "runs" / "tonight", 1, 0.7, first=12)[0]

@@ -131,7 +131,8 @@ def test_reanalyze_gives_the_same_bytes(port: int, tmp_path: Path) -> None:
     [path] = tmp_path.glob("*.records.npz")
     again = tmp_path / "again"
     remade = latency_profile_command("reanalyze", str(path), str(again))
-    assert remade.returncode == 0, remade.stderr
+    assert remade.returncode == done.returncode, remade.stderr
+    assert remade.stdout.splitlines()[-1] == done.stdout.splitlines()[-1], "the verdict, and its exit code"
     before = {p.name: p.read_bytes() for p in point_files(tmp_path)}
     assert {p.name: p.read_bytes() for p in point_files(again)} == before
     assert len(before) == 3
@@ -143,6 +144,11 @@ def test_reanalyze_refuses_what_is_no_records_file(tmp_path: Path) -> None:
     done = latency_profile_command("reanalyze", str(path))
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+    path.write_text('{"schema_version": "1.3"}')
+    done = latency_profile_command("reanalyze", str(path))
+    assert done.returncode == 2 and "pickle" not in done.stderr
+    done = latency_profile_command("reanalyze", str(tmp_path / "none.npz"))
+    assert done.stderr == f"error: {tmp_path}/none.npz: No such file or directory\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -83,6 +83,19 @@ def test_a_rerun_has_the_plan_and_the_lengths_and_prompts_of_its_own(first: Path
     assert done.returncode == 0 and done.stdout.startswith("may be compared")
 
 
+def test_a_named_run_is_measured_again(first: Path, tmp_path: Path) -> None:
+    """Under the old run's name all of its points would be there."""
+    point = point_files(first)[0]
+    flags = ("--request-rates=50", "--save-json-results", f"--output-dir={tmp_path}")
+    done = latency_profile_command("rerun", str(point), *flags, "--run-id=night")
+    assert done.returncode in MEASURED, done.stderr
+    [named] = (tmp_path / "night").glob("*50.0qps*.json")
+    done = latency_profile_command("rerun", str(named))
+    assert done.returncode in MEASURED, done.stderr
+    assert "not measured again" not in done.stderr
+    assert only_point(tmp_path)["load"]["counts"]["sent"] == 30
+
+
 def test_a_flag_goes_before_what_is_recorded(first: Path, tmp_path: Path) -> None:
     flags = ("--request-rates=50", "--arrival=constant", f"--output-dir={tmp_path}")
     done = latency_profile_command("rerun", str(point_files(first)[0]), *flags)

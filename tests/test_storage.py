@@ -67,6 +67,8 @@ def test_a_folder_that_takes_no_files_is_told_early(tmp_path: Path) -> None:
         store.check()
     with pytest.raises(StorageError, match="Not a directory"):
         store.put("a.json", b"one")
+    with pytest.raises(UsageError, match=r"--output-url: cannot write to"):
+        open_url(f"file://{tmp_path}/file/sub").check()
 
 
 def test_a_stored_file_is_read_back_and_one_that_is_not_there_is_none(store: Store) -> None:

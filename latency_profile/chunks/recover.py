@@ -14,6 +14,7 @@ from latency_profile.chunks.structure import ASKED, BODIES, FILES, NOTE, Note, p
 from latency_profile.errors import Exit, UsageError
 from latency_profile.merge import merge
 from latency_profile.parts import secrets_in
+from latency_profile.reanalyze import said
 from latency_profile.records import PointContext, Records
 from latency_profile.sender.collect import collect
 from latency_profile.sender.job import Collect
@@ -29,8 +30,8 @@ LOST = "the loss of its client"  # what ended the point, as results say it
 def recover(where: str, folder: Path, environ: Mapping[str, str]) -> Exit:
     """Writes records and results of the point at `where` (a folder, or a URL) into `folder`, and prints where they are.
 
-    The API key and the headers that the run had are kept out of them, as far as `environ` and the run's key file have
-    them still; what is missing is said. Raises UsageError where there is no such point.
+    The verdict gives the exit code. The API key and the headers that the run had are kept out, as far as `environ` and
+    the run's key file have them still; what is missing is said. Raises UsageError where there is no such point.
     """
     store = open_url(where) if "://" in where else open_folder(Path(where))
     with tempfile.TemporaryDirectory(prefix="latency-profile-") as made:
@@ -43,7 +44,7 @@ def recover(where: str, folder: Path, environ: Mapping[str, str]) -> Exit:
     print(path)
     for name, data in results.point_files(records).items():
         print(results.write(folder, name, data))
-    return Exit.DONE
+    return said(records)
 
 
 def _fetch(store: Store, where: str, scratch: Path) -> list[int]:
@@ -67,8 +68,15 @@ def _fetch(store: Store, where: str, scratch: Path) -> list[int]:
             (scratch / name).write_bytes(data)
     missing = [name for name in (NOTE, ASKED, "bounds", BODIES) if not (scratch / name).exists()]
     if missing or not spools:
-        raise UsageError(f"{where} is no point that can be recovered: it has no {', '.join(missing) or 'spool'}")
+        lacks = ", ".join(missing) or "spool"
+        raise UsageError(f"{where} is no point that can be recovered: it has no {lacks}{_points_below(where)}")
     return spools
+
+
+def _points_below(where: str) -> str:
+    """Where the points of a run are whose folder was named instead: hidden while they run."""
+    found = [] if "://" in where else sorted(str(path) for path in Path(where).rglob(".point-*"))
+    return f"; there are points in {', '.join(found)}" if found else ""
 
 
 def recovered(folder: Path, spools: list[int], environ: Mapping[str, str]) -> Records:

@@ -24,7 +24,7 @@ folder) are judged together, against all of BASE. Exit code 5 where the measure 
 
 def command(arguments: Sequence[str]) -> Exit:
     """Compares and prints what was found. Raises UsageError, also where fingerprints differ, and StorageError."""
-    given = _parser().parse_args(arguments)
+    given = _parser().parse_intermixed_args(arguments)
     options = Options(
         measure=given.measure,
         margin=_read("--margin", kinds.share("a share above 0 and below 1, such as 5% or 0.05"), given.margin),
@@ -39,6 +39,8 @@ def command(arguments: Sequence[str]) -> Exit:
     new = nights_at(last)
     if not new:
         raise UsageError(f"{last}: there is no profile in it (…-profile-….json)")
+    if new[-1].problem:
+        raise UsageError(new[-1].problem)
     earlier = in_order([night for place in bases for night in _of_base(place, new)])
     _same_fingerprint(new[-1], new[:-1])
     if earlier:
@@ -55,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="compare: ")
     flags.add_argument("profiles", nargs="+", metavar="BASE … NEW", help="profiles' files, folders or URLs")
     flags.add_argument(
-        "--measure", choices=NAMES, default=AUTO, help=f"what decides the exit code (default: {AUTO}, see the README)"
+        "--measure",
+        choices=NAMES,
+        default=AUTO,
+        help=f"what decides the exit code (default: {AUTO}, see docs/settings.md)",
     )
     flags.add_argument(
         "--margin", default=str(MARGIN), metavar="SHARE", help=f"shifts below it are equivalence (default: {MARGIN})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from latency_profile.calibration.text import short_text
 from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
+from latency_profile.records import PointContext
 from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number
 from latency_profile.results import PointResult
 from latency_profile.statistics import Distribution, Percentile
@@ -14,6 +15,13 @@ from latency_profile.verdict import Kind
 from latency_profile.verdict.client import worth_a_note
 
 MS_PER_S = 1000.0
+
+
+def load_label(context: PointContext) -> str:
+    """The rate or concurrency of a point of which only the records are there."""
+    if context.concurrency is not None:
+        return str(context.concurrency)
+    return "inf" if context.request_rate is None else f"{context.request_rate:.12g}"
 
 
 def table_row(load: str, result: PointResult) -> TableRow:

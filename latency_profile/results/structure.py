@@ -186,7 +186,14 @@ class Lateness(_Whole, frozen=True, kw_only=True):
 class RequestCounts(_Whole, frozen=True, kw_only=True):
     """All requests of the point: planned = succeeded + failed + unfinished + not_sent."""
 
-    planned: Count
+    planned: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="of the plan; of a point that was cut short only what had come due by then; without what a "
+            "missing shard had to send",
+        ),
+    ]
     attempted: Annotated[int, Meta(ge=0, description="all but not_sent")]
     sent: Count
     succeeded: Count
@@ -362,7 +369,10 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     ]
     provenance: Annotated[dict[str, Any], Meta(description="what ran, where, and with which settings")]
     fingerprint: Fingerprint
-    cut_short: Annotated[str | None, Meta(description="SIGINT or SIGTERM where one ended the point, else null")]
+    cut_short: Annotated[
+        str | None,
+        Meta(description="what ended the point before its time: SIGINT, SIGTERM, the loss of its client; else null"),
+    ]
     until_ci: Annotated[UntilCi | None, Meta(description="null without --until-ci")]
 
 

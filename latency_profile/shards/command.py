@@ -11,7 +11,7 @@ from latency_profile.errors import Exit, UsageError
 from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
 from latency_profile.report.console import render_table
-from latency_profile.report.rows import table_row
+from latency_profile.report.rows import load_label, table_row
 from latency_profile.shards.documents import SHARD_RECORDS, latest_rounds
 from latency_profile.shards.merging import NotOnePoint, merge_shards
 from latency_profile.storage import open_folder, open_url
@@ -45,7 +45,7 @@ def command(arguments: Sequence[str]) -> Exit:
         written = [results.write(folder, name, data) for name, data in results.point_files(whole).items()]
         files += [str(path) for path in written]
         outcomes.append(results.Outcome(whole.context, result, [path.name for path in written]))
-        rows.append(table_row(_load(whole), result))
+        rows.append(table_row(load_label(whole.context), result))
     files.append(str(results.write(folder, *results.profile_file(outcomes))))
     code = exit_code(outcome.result.verdict for outcome in outcomes)
     with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
@@ -94,10 +94,3 @@ def _load_file(path: Path, name: str | None = None) -> Records:
         return records.load(path)
     except ValueError as error:
         raise UsageError(str(error).replace(str(path), name) if name else str(error)) from None
-
-
-def _load(whole: Records) -> str:
-    context = whole.context
-    if context.concurrency is not None:
-        return str(context.concurrency)
-    return "inf" if context.request_rate is None else f"{context.request_rate:.12g}"

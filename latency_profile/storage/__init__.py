@@ -48,7 +48,7 @@ def open_url(url: str, *, patience_s: float = PATIENCE_S) -> Store:
     if scheme == "gs":
         return open_bucket(url, patience_s=patience_s)
     if scheme == "file":
-        return open_folder(Path(unquote(urlsplit(url).path)))
+        return Folder(Path(unquote(urlsplit(url).path)), "--output-url")
     from latency_profile.storage.remote import Remote
 
     return Remote(url, patience_s)

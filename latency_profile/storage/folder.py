@@ -20,10 +20,10 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 
 
 class Folder:
-    """A local folder. Files appear whole, with their bytes on the disk before their names are."""
+    """A local folder, which `flag` named. Files appear whole, with their bytes on the disk before their names are."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, flag: str = "--output-dir") -> None:
+        self._path, self._flag = path, flag
 
     def check(self) -> None:
         probe = self._path / f".latency-profile-{uuid.uuid4().hex}"  # pods of one volume have the same process ids
@@ -32,7 +32,7 @@ class Folder:
             probe.touch()
             probe.unlink(missing_ok=True)
         except OSError as error:
-            raise UsageError(f"--output-dir: cannot write to {self._path}: {error.strerror}") from error
+            raise UsageError(f"{self._flag}: cannot write to {self._path}: {error.strerror}") from error
 
     def place(self, name: str) -> str:
         return str(self._path / name)
