@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     LOG.from_environment(os.environ)
     try:
-        with ending():
+        with ending(_ended):
             return int(command(arguments))
     except ProfileError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -38,13 +38,17 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
     except KeyboardInterrupt:
         return int(Exit.SIGINT)
     except Ended:
-        if not LOG.told:
-            LOG.write(f"SIGTERM came before anything was measured. Exit code {int(Exit.SIGTERM)}.")
+        _ended()
         return int(Exit.SIGTERM)
     except BrokenPipeError:  # whoever read our output has gone: nothing is left to say
         return int(Exit.DONE)
     finally:
         _let_go_of_a_broken_pipe()
+
+
+def _ended() -> None:
+    if not LOG.told:
+        LOG.write(f"SIGTERM came before anything was measured. Exit code {int(Exit.SIGTERM)}.")
 
 
 def _let_go_of_a_broken_pipe() -> None:

@@ -102,7 +102,8 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
         if interrupt:
             LOG.write(closing_line([], interrupt.exit_code))
             return interrupt.exit_code
-        with ending():  # a server that hangs would keep a signal from being seen
+        # A server that hangs would keep a signal from being seen.
+        with ending(lambda: LOG.write(closing_line([], Exit.SIGTERM))):
             targets = [server.target() for server in servers]
             models = models_to_ask(servers, backend, settings.models, default)
             workload = workload.for_models(models)

@@ -86,7 +86,7 @@ def replay(path: Path, out: Path, point: dict[str, Any]) -> None:
     [
         ((), "calibrate: got nothing"),
         (("--seconds=-1", "x.npz"), "--seconds: got -1"),
-        (("no-such-file.npz",), "no-such-file.npz is no records file"),
+        (("no-such-file.npz",), "no-such-file.npz: No such file or directory"),
         (("--json=/no/such/folder/x.json", "x.npz"), "--json: got '/no/such/folder/x.json'"),
         (("--tokenizer=bundled", "--request-rate=-4"), "--request-rate: got"),
         ((*LOAD, "--calibration-cadence=50,0,0"), "--calibration-cadence: got"),
