@@ -62,9 +62,10 @@ benchmarks: $(VENV)/.test ## this tool and four others against a server of known
 	benchmarks/peers/install.sh
 	$(BIN)/python -m benchmarks.peers
 
-docs: $(VENV)/.test ## what is generated from the code: the tables of settings and backends, the JSON Schemas
+docs: $(VENV)/.test ## what is generated from the code: the tables of settings, backends and metrics, the JSON Schemas
 	$(BIN)/python -m latency_profile.settings > docs/settings.md
 	$(BIN)/python -m latency_profile.settings.doors
+	$(BIN)/python -m latency_profile.telemetry.table > docs/server-metrics.md
 	$(BIN)/python -m latency_profile.results.schema
 
 manifests: $(VENV)/.runtime ## the generated files of deploy/, from the settings and deploy/kinds; needs kubectl or kustomize

@@ -151,9 +151,12 @@ compare-measure COMPARE_MEASURE
 compare-margin COMPARE_MARGIN
 compare-since COMPARE_SINCE
 goodput GOODPUT
+metrics-urls METRICS_URLS
 prometheus-url PROMETHEUS_URL
 pm-namespace PM_NAMESPACE
 pm-job PM_JOB
+pm-cluster PM_CLUSTER
+pm-project PM_PROJECT
 metrics-port METRICS_PORT
 termination-log TERMINATION_LOG
 config CONFIG

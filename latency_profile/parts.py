@@ -20,7 +20,7 @@ from latency_profile.storage.places import Place
 from latency_profile.workload import Lengths, Workload, WorkloadSpec
 
 if TYPE_CHECKING:
-    from latency_profile.telemetry.source import MetricsSource
+    from latency_profile.telemetry.source import Sources
 
 SHORTEST_SECRET = 6  # characters
 EVENTS_PER_PROCESS = 20_000  # a second: at some 20 µs each, less than half of a core
@@ -165,7 +165,9 @@ def meeting_of(settings: Settings, stores: list[Store]) -> Meeting | None:
     )
 
 
-def metrics_source(settings: Settings, servers: list[Server]) -> "MetricsSource | None":
+def metrics_source(settings: Settings, servers: list[Server], models: tuple[str, ...]) -> "Sources | None":
+    """Where the server's metrics come from, found to be there; None where they are not asked for. Raises UsageError,
+    ServerUnavailable."""
     if not settings.scrape_server_metrics:
         return None
     from latency_profile.telemetry.source import MetricsSpec, open_source
@@ -173,13 +175,15 @@ def metrics_source(settings: Settings, servers: list[Server]) -> "MetricsSource 
     source = open_source(
         MetricsSpec(
             kind="auto",
-            base_url=servers[0].root_url if len(servers) == 1 and not servers[0].grpc else None,
+            servers=servers,
+            backend=settings.backend,
+            urls=settings.metrics_urls,
+            models=models,
             prometheus_url=settings.prometheus_url,
+            project=settings.pm_project,
+            cluster=settings.pm_cluster,
             namespace=_pod_monitoring(settings, "pm_namespace"),
             job=_pod_monitoring(settings, "pm_job"),
-            backend=settings.backend,
-            headers=dict(servers[0].headers),
-            verify=servers[0].ca_file or servers[0].verify,
         )
     )
     source.check()

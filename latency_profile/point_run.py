@@ -75,6 +75,7 @@ class Bench:
     folder: Path  # where spools lie while a point runs
     first_prompt: int = 0  # that goes out under this nonce
     chunks: Chunks | None = None  # where a point is stored while it runs
+    when_spelled: Callable[[], None] = lambda: None  # told when all is ready and nothing has been sent
     when_sent: Callable[[], None] = lambda: None  # told when a point's last answer has ended, before they are read
 
 
@@ -97,6 +98,7 @@ def run_point(
         requests = bench.workload.requests(point.first_prompt, point.prompts)
         asked = spell(bench.chosen, bench.models, requests, point.prompts, folder)
         begin: Begin | None = None
+        bench.when_spelled()
 
         def parts(cut_short: str | None) -> list[Part]:
             workers = _shards(bench, point, fleet)

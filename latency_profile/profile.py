@@ -107,7 +107,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
             targets = [server.target() for server in servers]
             models = models_to_ask(servers, backend, settings.models, default)
             workload = workload.for_models(models)
-            metrics = metrics_source(settings, servers)
+            metrics = metrics_source(settings, servers, models)
         with _folder(settings) as folder, Fleet(processes) as fleet:
             ledger = Ledger(stores, settings.run_id, progress.say, lambda: bool(interrupt))
             urls = [server.url for server in servers]

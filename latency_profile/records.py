@@ -21,6 +21,7 @@ from latency_profile.calibration.structure import Calibration
 from latency_profile.errors import StorageError
 from latency_profile.outcome import EventSource, Flag, Status, TokenSource
 from latency_profile.shards.structure import Part
+from latency_profile.telemetry.readings import Readings
 
 __all__ = [
     "EVENT_COLUMNS",
@@ -117,6 +118,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     first_prompt: int = 0  # place of its first request's prompt in the profile's workload
     first_sent: int = 0  # the first prompt that went out under this nonce: above 0 where an earlier attempt went before
     prefix_cache: dict[str, Any] | None = None  # telemetry.prefix_cache: queries_tokens, hits_tokens over the point
+    server_readings: list[Readings] = []  # of the server's metrics, by where they were read; the exact ones first
     parts: list[Part] = []  # the shards whose requests these are, by index; empty: one process measured all of it
 
 

@@ -135,26 +135,28 @@ class Server:
             raise ServerUnavailable(f"{what} answered {status}")
         return body
 
-    def ask(self, path: str, timeout_s: float, method: str = "GET") -> tuple[int, bytes]:
+    def ask(
+        self, path: str, timeout_s: float, method: str = "GET", accept: str = "*/*", address: str | None = None
+    ) -> tuple[int, bytes]:
         """One request without a body, with the trust and by the way of the sender (no proxy, no redirect): status and
-        body. Raises NoAnswer.
+        body. Raises NoAnswer. address: of several of the host's, the one to ask.
 
         A base URL may end with the API's version ("/team/v1"), and what is not of the API ("/health") lies beside it.
         """
-        status, body = self._ask(joined(self.prefix, path), timeout_s, method)
+        status, body = self._ask(joined(self.prefix, path), timeout_s, method, accept, address)
         beside, _, last = self.prefix.rpartition("/")
         if status == http.HTTPStatus.NOT_FOUND and _VERSION.fullmatch(last) and not path.startswith(f"/{last}/"):
-            return self._ask(beside + path, timeout_s, method)
+            return self._ask(beside + path, timeout_s, method, accept, address)
         return status, body
 
-    def _ask(self, path: str, timeout_s: float, method: str) -> tuple[int, bytes]:
+    def _ask(self, path: str, timeout_s: float, method: str, accept: str, address: str | None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._name, self.port)
         try:
-            connection.sock = socket.create_connection((self.host, self.port), timeout_s)
+            connection.sock = socket.create_connection((address or self.host, self.port), timeout_s)
             if self.tls:
                 connection.sock = tls_context(self.tls).wrap_socket(connection.sock, server_hostname=self._name)
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self._with_own(("host", self.authority), _AGENT, ("accept", "*/*"), _IDENTITY):
+            for name, value in self._with_own(("host", self.authority), _AGENT, ("accept", accept), _IDENTITY):
                 connection.putheader(name, value)
             if method == "POST":
                 connection.putheader("content-length", "0")

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,10 +34,11 @@ from latency_profile.sender.fleet import Fleet
 from latency_profile.shards.meeting import Meeting, Reopened
 from latency_profile.shards.rounds import Left, bench_of, is_begun_again, left_of
 from latency_profile.shards.whole import joined, whole_of
+from latency_profile.telemetry.readings import Readings
 from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
-    from latency_profile.telemetry.source import MetricsSource
+    from latency_profile.telemetry.source import Sources
 
 PAUSE_STEP_S = 0.1
 
@@ -50,7 +52,7 @@ class Sweep:
         fleet: Fleet,
         interrupt: Interrupt,
         progress: Watched,
-        metrics: "MetricsSource | None",
+        metrics: "Sources | None",
         hygiene: CacheHygiene,
         ledger: Ledger,
         version: str | None,
@@ -176,7 +178,7 @@ class Sweep:
         self._ledger.begun(point, bench.nonce, chunks.folder(point.number) if chunks else None)
         self._hygiene.point_started()
         if self._metrics:
-            self._metrics.point_started()
+            bench = replace(bench, when_spelled=self._metrics.point_started)
         with run_point(
             bench,
             point,
@@ -235,12 +237,16 @@ class Sweep:
     def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()
         metrics: dict[str, dict[str, float]] = {}
-        if self._metrics and not self._interrupt:  # a Prometheus may have to be waited for, and there is no time left
-            metrics, notices = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
+        readings: list[Readings] = []
+        if self._metrics and self._interrupt:  # a Prometheus may have to be waited for, and there is no time left
+            self._metrics.point_abandoned()
+        elif self._metrics:
+            metrics, readings, notices = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
             for notice in notices:
                 self._progress.say(notice)
         return {
             "server_metrics": metrics,
+            "server_readings": readings,
             "prefix_cache": prefix_cache,
             "provenance": provenance(
                 bench.settings, bench.workload.description, self._server_version, len(self._fleet)

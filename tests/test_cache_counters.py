@@ -12,7 +12,8 @@ from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.server import Server, server_at
 from latency_profile.telemetry import prefix_cache
 from latency_profile.telemetry.exposition import Scrape, parse
-from latency_profile.telemetry.prefix_cache import COUNTERS, CacheCounters, growth
+from latency_profile.telemetry.prefix_cache import CacheCounters, growth
+from latency_profile.telemetry.vocabulary import METRICS, metrics_of
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
 from tests.servers.process import free_port
@@ -56,11 +57,12 @@ def scrape(*given: object) -> Scrape:
 )  # fmt: skip
 def test_growth_by_each_servers_names(backend: str, form: str, queries: float) -> None:
     """llama.cpp's prompt tokens are without the cached ones."""
-    assert growth(scrape(form, 10, 5), scrape(form, 100, 30), COUNTERS[backend]) == (queries, 25)
+    after = scrape(form, 100, 30)
+    assert growth(scrape(form, 10, 5), after, metrics_of(backend, frozenset(after.families))) == (queries, 25)
 
 
 def test_no_growth_where_it_means_nothing() -> None:
-    known = COUNTERS["vllm"]
+    known = METRICS["vllm"]
     assert growth(scrape("vllm", 10, 5), scrape("vllm", 100, 30, 2.0), known) is None, "another process"
     assert growth(scrape("vllm", 10, 5), scrape("vllm", 100, 4), known) is None, "a counter that fell"
     assert growth(scrape("sglang", 10, 5), scrape("sglang", 100, 30), known) is None, "another server's names"

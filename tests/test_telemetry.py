@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from latency_profile.errors import ServerUnavailable
+from latency_profile.server import Server, server_at
 from latency_profile.telemetry.deltas import deltas, histogram_quantile
-from latency_profile.telemetry.direct import NoMetrics, scrape
+from latency_profile.telemetry.doors import Door, NoMetrics
 from latency_profile.telemetry.exposition import Scrape, parse
 from latency_profile.telemetry.source import MetricsSpec, open_source
 from tests.servers.process import free_port
@@ -82,8 +83,9 @@ def test_a_real_vllm_between_two_looks() -> None:
     assert metrics["vllm:prompt_tokens_total"] == {"Increase": 1471.0, "Rate": 147.1}
     assert metrics["vllm:generation_tokens_total"] == {"Increase": 1216.0, "Rate": 121.6}
     assert metrics["vllm:request_success_total"]["Increase"] == 19.0  # over its series, one for each reason
-    assert metrics["vllm:num_requests_running"] == {"First": 0.0, "Last": 0.0}
-    assert metrics['vllm:num_requests_waiting_by_reason{reason="capacity"}'] == {"First": 0.0, "Last": 0.0}
+    zero = dict.fromkeys(("First", "Last", "Mean", "Median", "Sd", "Min", "Max", "P90", "P95", "P99"), 0.0)
+    assert metrics["vllm:num_requests_running"] == zero
+    assert metrics['vllm:num_requests_waiting_by_reason{reason="capacity"}'] == zero
     lengths = metrics["vllm:request_generation_tokens"]
     assert lengths["Count"] == 19.0
     assert lengths["Mean"] == pytest.approx(1216.0 / 19.0)
@@ -163,7 +165,8 @@ def test_a_restart_is_said_and_never_negative() -> None:
     metrics, notices = change(LLAMACPP, later)
     assert metrics["llamacpp:prompt_tokens_total"]["Increase"] == 12.0
     assert notices == [
-        "the server restarted during the point; increases are lower bounds: llamacpp:prompt_tokens_total"
+        "the server restarted during the point (seen at 10.0 s) (llamacpp:prompt_tokens_total): increases lack what it "
+        "counted between the last look at it and its end"
     ]
 
 
@@ -179,24 +182,42 @@ def test_a_histogram_is_reset_as_a_whole() -> None:
     assert "restarted" in notices[0]
 
 
-def test_another_process_gives_no_increases() -> None:
-    line = next(line for line in AFTER.splitlines() if line.startswith("process_start_time_seconds"))
-    metrics, notices = change(BEFORE, AFTER.replace(line, "process_start_time_seconds 1.8e+09"))
-    assert "another process answered" in notices[0]
+def started_at(text: str, unix_s: float) -> str:
+    """The exposition of a process that started then."""
+    line = next(line for line in text.splitlines() if line.startswith("process_start_time_seconds"))
+    return text.replace(line, f"process_start_time_seconds {unix_s}")
+
+
+def test_another_process_that_is_older_gives_no_increases() -> None:
+    """Two looks at a balancer's address met two replicas; both have been up for long."""
+    before, after = parse(started_at(BEFORE, 1000.0)), parse(started_at(AFTER, 900.0))
+    metrics, notices = deltas(Scrape(5000.0, before), Scrape(5010.0, after))
+    assert "several processes answer in turn" in notices[0]
     assert "vllm:prompt_tokens_total" not in metrics
     assert "vllm:num_requests_running" in metrics
+
+
+def test_another_process_that_is_younger_is_a_restart_and_counts_from_0() -> None:
+    """Also where its counters have passed the old ones already."""
+    before, after = parse(started_at(BEFORE, 1000.0)), parse(started_at(AFTER, 5004.0))
+    metrics, notices = deltas(Scrape(5000.0, before), Scrape(5010.0, after))
+    assert metrics["vllm:prompt_tokens_total"]["Increase"] == 1565.0
+    assert notices[0].startswith("the server restarted during the point (seen at 10.0 s)")
 
 
 def test_a_series_that_ended_is_said() -> None:
     before = '# TYPE a counter\na{pod="1"} 5\na{pod="2"} 7\n'
     metrics, notices = change(before, '# TYPE a counter\na{pod="1"} 6\n')
     assert metrics["a"]["Increase"] == 1.0
-    assert notices == ["series ended during the point (a replica left); increases lack theirs: a"]
+    assert notices == ["series ended during the point; increases may lack some of theirs: a"]
 
 
 def test_only_finite_values_come_out() -> None:
     metrics, _ = change("a NaN\nb 1\n", "a NaN\nb +Inf\nc 2\n")
-    assert metrics == {"b": {"First": 1.0}, "c": {"Last": 2.0}}
+    assert metrics == {
+        "b": {"First": 1.0},
+        "c": {"Last": 2.0, "Sd": 0.0} | dict.fromkeys(("Mean", "Median", "Min", "Max", "P90", "P95", "P99"), 2.0),
+    }
 
 
 @pytest.fixture
@@ -205,19 +226,23 @@ def server() -> Iterator[Exporter]:
         yield running
 
 
+def at(url: str, *headers: tuple[str, str]) -> Server:
+    return server_at("", 0, url, headers, None, True)
+
+
 def spec(server: Exporter, **changes: object) -> MetricsSpec:
-    values: dict[str, object] = {"kind": "direct", "base_url": server.url + "/", "backend": "vllm"}
+    values: dict[str, object] = {"kind": "direct", "servers": [at(server.url)], "backend": "vllm"}
     return MetricsSpec(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_the_direct_source_reads_the_edges(server: Exporter) -> None:
-    source = open_source(spec(server, headers={"Authorization": "Bearer key"}))
+    source = open_source(spec(server, servers=[at(server.url, ("Authorization", "Bearer key"))]))
     source.check()
     source.point_started()
     time.sleep(0.5)
     server.text = AFTER
     started = time.monotonic()
-    metrics, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices = source.point_finished(0.0, 0.0)
     assert time.monotonic() - started < 2.0
     assert notices == []
     assert metrics["vllm:generation_tokens_total"]["Increase"] == 1216.0
@@ -235,34 +260,49 @@ def test_without_metrics_the_reason_is_one_line(server: Exporter) -> None:
 
 
 def test_a_server_that_is_gone_and_its_key_stays_secret() -> None:
-    with pytest.raises(NoMetrics, match="no connection") as caught:
-        scrape(f"http://user:secret@127.0.0.1:{free_port()}/metrics", {})
+    with pytest.raises(NoMetrics, match="Connection refused") as caught:
+        Door(at(f"http://127.0.0.1:{free_port()}", ("authorization", "Bearer secret"))).look(0.0, 5.0)
     assert "secret" not in str(caught.value)
 
 
 def test_what_is_no_exposition_is_no_metrics(server: Exporter) -> None:
     server.text = "<html></html>"
     with pytest.raises(NoMetrics, match="not Prometheus' text format"):
-        scrape(server.url + "/metrics", {})
+        Door(at(server.url)).look(0.0, 5.0)
     server.text = "\n"
     with pytest.raises(NoMetrics, match="no metrics"):
-        scrape(server.url + "/metrics", {})
+        Door(at(server.url)).look(0.0, 5.0)
 
 
 @pytest.mark.parametrize("edge", ["before", "after"])
-def test_a_failing_scrape_is_recorded_and_kills_nothing(server: Exporter, edge: str) -> None:
+def test_a_failing_look_is_recorded_and_kills_nothing(server: Exporter, edge: str) -> None:
+    """There is one look: it tells gauges, and of no counter that it stood still."""
     source = open_source(spec(server))
     source.check()
     server.status = 503 if edge == "before" else 200
     source.point_started()
     server.status = 503 if edge == "after" else 200
-    metrics, notices = source.point_finished(0.0, 0.0)
-    assert metrics == {}
-    assert len(notices) == 1
-    assert notices[0].startswith("server metrics of this point are missing: http://127.0.0.1:")
+    metrics, (readings,), notices = source.point_finished(0.0, 0.0)
+    assert metrics["vllm:num_requests_running"]["First"] == 0.0
+    assert "vllm:prompt_tokens_total" not in metrics
+    assert (readings.counters, readings.histograms) == ({}, {})
+    said = "the server was first seen at" if edge == "before" else "the server was seen only once"
+    assert said in notices[0]
+    assert ("HTTP status 503" in str(readings.at_least)) is (edge == "after")
     server.status = 200
     source.point_started()
     assert source.point_finished(0.0, 0.0)[0]["vllm:prompt_tokens_total"]["Increase"] == 0.0
+
+
+def test_no_look_at_all_is_one_notice(server: Exporter) -> None:
+    source = open_source(spec(server))
+    source.check()
+    server.status = 503
+    source.point_started()
+    metrics, readings, notices = source.point_finished(0.0, 0.0)
+    assert (metrics, readings) == ({}, [])
+    assert len(notices) == 1
+    assert notices[0].startswith("server metrics of this point are missing: http://127.0.0.1:")
 
 
 def test_a_source_that_is_not_required_is_a_notice(server: Exporter) -> None:
@@ -270,7 +310,7 @@ def test_a_source_that_is_not_required_is_a_notice(server: Exporter) -> None:
     source = open_source(spec(server, required=False))
     source.check()
     source.point_started()
-    metrics, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices = source.point_finished(0.0, 0.0)
     assert metrics == {}
     assert "HTTP status 404" in notices[0]
 
@@ -283,7 +323,7 @@ def test_auto_goes_on_without_google_where_its_credentials_do_not_serve(
     source.check()
     source.point_started()
     server.text = AFTER
-    metrics, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices = source.point_finished(0.0, 0.0)
     assert metrics["vllm:generation_tokens_total"]["Increase"] == 1216.0
     assert "no Google Cloud credentials" in notices[0]
     with pytest.raises(ServerUnavailable, match="no Google Cloud credentials"):

@@ -52,6 +52,17 @@ def test_tokens_equal_the_models_own_count(triton: Triton, smollm2_tokenizer: Pa
     assert metric(triton.metrics_url, "nv_inference_request_success", f'"{model}"') - done == REQUESTS
 
 
+def test_its_metrics_count_the_models_requests(triton: Triton, smollm2_tokenizer: Path, tmp_path: Path) -> None:
+    flags = ("--scrape-server-metrics", f"--metrics-urls={triton.metrics_url}", f"--models={DECOUPLED}")
+    profiled = measure(triton, smollm2_tokenizer, tmp_path, *flags)
+    server = profiled.point["server"]
+    (found,) = server["readings"]
+    assert found["counters"]["requests"]["increase"] == REQUESTS
+    assert found["counters"]["queue_seconds"]["increase"] > 0
+    assert found["names"]["requests"] == ["nv_inference_request_success"]
+    assert (server["reconciliation"]["requests"]["excess"], server["reconciliation"]["requests"]["lack"]) == (0, 0)
+
+
 def test_a_streams_events_carry_two_tokens_each(triton: Triton, smollm2_tokenizer: Path, tmp_path: Path) -> None:
     before = triton.generated(DECOUPLED)
     profiled = measure(triton, smollm2_tokenizer, tmp_path, stream=True)  # the model's name is the backend's default

@@ -5,7 +5,8 @@ import numpy as np
 from latency_profile import measures
 from latency_profile.measures import Rows
 from latency_profile.records import Records
-from latency_profile.results.structure import Latency, Response, ServerTimes, Service, Stalls
+from latency_profile.results.server import ServerTimes
+from latency_profile.results.structure import Latency, Response, Service, Stalls
 from latency_profile.statistics import NS_PER_S, Distribution, Sample, quantile
 from latency_profile.until_ci.result import describer
 

@@ -17,6 +17,7 @@ from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in
 from latency_profile.records import NONE, PointContext, Records
 from latency_profile.results.errors import errors_by_kind, seed_errors
 from latency_profile.results.latency import latency, server_times, stalls
+from latency_profile.results.server import server
 from latency_profile.results.structure import (
     FLAT,
     SCHEMA_VERSION,
@@ -30,7 +31,6 @@ from latency_profile.results.structure import (
     Metrics,
     PointResult,
     RequestCounts,
-    Server,
     StartTime,
     SummaryStat,
     SummaryStats,
@@ -89,7 +89,7 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         errors_by_kind=errors_by_kind(records["status"][rows]),
         by_url=_by_url(records, rows, span),
         cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
-        server=Server(metrics=context.server_metrics, times=server_times(records, rows & span.rows)),
+        server=server(records, span, server_times(records, rows & span.rows)),
         cache=prefix_cache(records, rows),
         client=client_health(records, span),
         calibration=context.calibration,

@@ -11,6 +11,7 @@ from latency_profile.cost import Cost
 from latency_profile.fingerprint import Fingerprint
 from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
+from latency_profile.results.server import Server, ServerMetrics, Stats
 from latency_profile.results.tokens import Tokens
 from latency_profile.shards.structure import Shards
 from latency_profile.statistics import Distribution, Summary
@@ -26,12 +27,6 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Offered = Annotated[
     float | Literal["inf"], Meta(description="requests/s offered; 'inf' for an unlimited rate and a closed loop")
 ]
-Stats = dict[str, float | str | None]
-ServerMetrics = Annotated[
-    dict[str, Stats],
-    Meta(description="of each server metric over the point: Mean, Median, Sd, Min, Max, P90, P95, P99; Sum, Rate, …"),
-]
-
 # The seven statistics of a flat metric, by the prefix of its key and the summary's field.
 STATISTICS = {"avg": "mean", "median": "median", "sd": "sd", "min": "min", "max": "max", "p90": "p90", "p99": "p99"}
 STREAMED = {
@@ -288,31 +283,6 @@ class Stalls(_Whole, frozen=True, kw_only=True):
     max_s: float | None
     limit_s: float
     share_above_limit: Annotated[Share | None, Meta(description="share of these answers with a gap over limit_s")]
-
-
-class ServerTimes(_Whole, frozen=True, kw_only=True):
-    """What the server itself says of each request, and what it leaves of our own figures.
-
-    Of succeeded requests of the window, each where the server says it; null where it never does. The differences leave
-    out requests that were retried, as the server speaks of their last attempt only. They may be below 0.
-    """
-
-    queue: Annotated[Distribution | None, Meta(description="waiting to be scheduled")]
-    prefill: Annotated[Distribution | None, Meta(description="reading the prompt")]
-    decode: Annotated[Distribution | None, Meta(description="making the output tokens")]
-    total: Annotated[Distribution | None, Meta(description="the whole request")]
-    unexplained_e2e: Annotated[
-        Distribution | None, Meta(description="service E2E - total: the network, HTTP on both sides, and this client")
-    ]
-    unexplained_ttft: Annotated[
-        Distribution | None,
-        Meta(description="service TTFT - queue - prefill; a queue that the server does not tell is part of it"),
-    ]
-
-
-class Server(_Whole, frozen=True, kw_only=True):
-    metrics: ServerMetrics
-    times: Annotated[ServerTimes | None, Meta(description="null where the server says nothing of single requests")]
 
 
 class UrlResult(_Whole, frozen=True, kw_only=True):

@@ -196,7 +196,9 @@ def _check_server(settings: Settings, environ: Mapping[str, str]) -> None:
     if settings.given("api_key_env") and not environ.get(settings.api_key_env, "").strip():
         _refuse(settings, "api_key_env", f"takes {BY_NAME['api_key_env'].kind.takes}")
     settings.api_key(environ)
-    _needs(settings, "prometheus_url", settings.scrape_server_metrics, "--scrape-server-metrics")
+    for name in ("prometheus_url", "metrics_urls", "pm_cluster", "pm_project"):
+        _needs(settings, name, settings.scrape_server_metrics, "--scrape-server-metrics")
+    _one_of(settings, "pm_project", "prometheus_url")
     if settings.reset_cache and backends.load(settings.backend).cache_reset is None:
         able = " or ".join(name for name in backends.NAMES if backends.load(name).cache_reset is not None)
         _refuse(

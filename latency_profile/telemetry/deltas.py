@@ -1,125 +1,168 @@
-"""What a server's metrics did between two looks at them. Pure.
+"""What a server's metrics did over a point, under the server's own names. Pure.
 
 Values are in the metric's own unit (its name says which: `_seconds`, `_tokens`), rates a second.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from latency_profile.telemetry.exposition import Family, Labels, Scrape
+import numpy as np
+
+from latency_profile.telemetry.exposition import Labels, Scrape
+from latency_profile.telemetry.fold import Folded, SampleKey
 
 Metrics = dict[str, dict[str, float]]  # metric → statistic → value; every value is finite
 
 QUANTILES = {"Median": 0.5, "P90": 0.9, "P95": 0.95, "P99": 0.99}
-PROCESS_START = "process_start_time_seconds"
 
 
 def deltas(before: Scrape, after: Scrape) -> tuple[Metrics, list[str]]:
-    """The point's share of every metric that `after` has, and notices.
+    """The same of one replica and two looks at it."""
+    folded = Folded()
+    folded.add(before)
+    folded.add(after)
+    return summaries({"": folded}, before.at_s, after.at_s)
 
-    counter    Increase, Rate: summed over its series; a series that is new counts from 0
-    gauge      First, Last: at the two edges; each series under its own name where there are several
+
+def summaries(replicas: Mapping[str, Folded], start_s: float, end_s: float) -> tuple[Metrics, list[str]]:
+    """The point's share of every metric, over all replicas, and notices. The point: Unix s.
+
+    counter    Increase, Rate
+    gauge      First, Last: at the first and last look; Mean, Median, Sd, Min, Max, P90, P95, P99 of the looks within
+               the point. Each series under its own name where a replica has several; of several replicas the mean of
+               each statistic, and Min and Max over all
     histogram  Count, Sum, Mean and Median, P90, P95, P99, over all series together, interpolated as PromQL does;
                Min, Max: the bounds of the first and last bucket that got observations; only Count where none did
     summary    Count, Sum, Mean
 
-    A counter that fell was reset by a restart: what it shows since then counts, which is less than the truth, and the
-    notice says so. Where the process itself is another one (also: another replica behind the same address), increases
-    mean nothing and are left out.
+    Where a process restarted, what it counted between the last look before that and its end is missing, and the notice
+    says so. Where several processes answer in turn behind one address, increases mean nothing and are left out.
     """
     metrics: Metrics = {}
-    notices: list[str] = []
-    same_process = process_starts(before) == process_starts(after)
-    if not same_process:
-        notices.append(
-            "another process answered after the point than before it (a restart, or several replicas behind one "
-            "address): increases of server metrics are left out"
-        )
-    seconds = after.at_s - before.at_s
-    reset: list[str] = []
-    gone: list[str] = []
-    for name, family in after.families.items():
-        earlier = before.families.get(name, Family(family.kind))
-        if family.kind in {"gauge", "untyped"}:
-            metrics |= gauges(name, earlier, family)
+    notices = [*_restarts(replicas, start_s), *_several(replicas), *_unseen(replicas, start_s)]
+    folds = [folded for folded in replicas.values() if folded.looks_s]
+    kinds = {name: kind for folded in folds for name, kind in folded.kinds.items()}
+    for name, kind in kinds.items():
+        if kind in {"gauge", "untyped"}:
+            metrics |= gauges(name, folds, start_s, end_s)
             continue
-        if not same_process:
+        if any(folded.several for folded in folds):
             continue
-        growth, fell = increases(earlier, family)
-        if fell:
-            reset.append(name)
-        if earlier.samples.keys() - family.samples.keys():
-            gone.append(name)
-        if family.kind == "counter":
+        if not any(folded.counts for folded in folds):  # one look tells of no change: not even of none
+            continue
+        growth = added([folded.growth(name) for folded in folds])
+        if kind == "counter":
+            seconds = max(folded.looks_s[-1] for folded in folds) - min(folded.looks_s[0] for folded in folds)
             increase = math.fsum(growth.values())
             metrics[name] = {"Increase": increase, "Rate": increase / seconds if seconds > 0 else 0.0}
         else:
             metrics[name], beyond = distribution(name, growth)
             if beyond:
                 notices.append(f"{name}: {', '.join(beyond)} lie beyond its last bucket; shown is that bucket's bound")
-    if reset:
-        notices.append(f"the server restarted during the point; increases are lower bounds: {', '.join(reset)}")
+    gone = sorted({name for folded in folds for name in folded.gone})
     if gone:
-        notices.append(f"series ended during the point (a replica left); increases lack theirs: {', '.join(gone)}")
+        notices.append(f"series ended during the point; increases may lack some of theirs: {', '.join(gone)}")
     finite = {name: {key: v for key, v in row.items() if math.isfinite(v)} for name, row in metrics.items()}
     return {name: row for name, row in finite.items() if row}, notices
 
 
-def process_starts(scrape: Scrape) -> set[float]:
-    """When the processes behind the metrics started, where they tell."""
-    family = scrape.families.get(PROCESS_START)
-    return set(family.samples.values()) if family else set()
+def _restarts(replicas: Mapping[str, Folded], start_s: float) -> Iterator[str]:
+    """A notice for each replica that restarted within the point."""
+    for name, folded in replicas.items():
+        if not folded.restarts_s or folded.several:
+            continue
+        times = ", ".join(f"{at - start_s:.1f} s" for at in folded.restarts_s)
+        which = f"the replica {name}" if len(replicas) > 1 else "the server"
+        what = f" ({', '.join(sorted(folded.reset))})" if folded.reset else ""
+        yield (
+            f"{which} restarted during the point (seen at {times}){what}: increases lack what it counted between the "
+            "last look at it and its end"
+        )
 
 
-def gauges(name: str, earlier: Family, later: Family) -> Metrics:
-    """First and Last of each series; several series are told apart by the labels in which they differ."""
-    common = set.intersection(*(set(labels) for _, labels in later.samples))
-    metrics: Metrics = {}
-    for key, value in later.samples.items():
-        own = ",".join(f'{label}="{text}"' for label, text in key[1] if (label, text) not in common)
-        row = {"Last": value}
-        if key in earlier.samples:
-            row = {"First": earlier.samples[key], **row}
-        metrics[f"{name}{{{own}}}" if own else name] = row
-    return metrics
+def _unseen(replicas: Mapping[str, Folded], start_s: float) -> Iterator[str]:
+    """A notice for each replica whose edges were not both seen."""
+    for name, folded in replicas.items():
+        which = f"the replica {name}" if len(replicas) > 1 else "the server"
+        if folded.late:
+            yield (
+                f"{which} was first seen at {folded.looks_s[0] - start_s:.1f} s: increases lack what it counted before"
+            )
+        elif folded.looks_s and not folded.counts:
+            yield f"{which} was seen only once: its increases are left out"
 
 
-def increases(earlier: Family, later: Family) -> tuple[dict[tuple[str, Labels], float], bool]:
-    """How much each sample grew, and whether any was reset.
+def _several(replicas: Mapping[str, Folded]) -> Iterator[str]:
+    for name, folded in replicas.items():
+        if folded.several:
+            yield (
+                f"several processes answer in turn behind {name or 'one address'}: increases of server metrics are "
+                "left out; --metrics-urls names each of them"
+            )
 
-    A histogram's samples are reset together: one bucket can have overtaken its old count already when another has not.
-    """
-    fallen = {
-        without_bound(labels)
-        for (sample, labels), value in later.samples.items()
-        if value < earlier.samples.get((sample, labels), 0.0) and not sample.endswith("_sum")
+
+def added(parts: Sequence[Mapping[SampleKey, float]]) -> dict[SampleKey, float]:
+    """Sums by series."""
+    sums: dict[SampleKey, float] = {}
+    for part in parts:
+        for key, value in part.items():
+            sums[key] = sums.get(key, 0.0) + value
+    return sums
+
+
+def gauges(name: str, folds: Sequence[Folded], start_s: float, end_s: float) -> Metrics:
+    """Statistics of each series; several series of a replica are told apart by the labels in which they differ."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for folded in folds:
+        series = folded.gauges.get(name, {})
+        common = set.intersection(*(set(labels) for _, labels in series)) if series else set()
+        for (_, labels), gauge in series.items():
+            own = ",".join(f'{label}="{text}"' for label, text in labels if (label, text) not in common)
+            values = np.array(gauge.values)
+            at_s = np.array(gauge.at_s)
+            within = values[(at_s > start_s) & (at_s <= end_s)]
+            row = {"Last": float(values[-1])} if gauge.at_s[-1] == folded.looks_s[-1] else {}
+            if gauge.at_s[0] == folded.looks_s[0]:
+                row["First"] = float(values[0])
+            rows.setdefault(f"{name}{{{own}}}" if own else name, []).append(row | described(within))
+    over = {"Min": min, "Max": max}
+    return {
+        key: {
+            statistic: over.get(statistic, _mean)([row[statistic] for row in found if statistic in row])
+            for statistic in dict.fromkeys(statistic for row in found for statistic in row)
+        }
+        for key, found in rows.items()
     }
-    growth = {
-        key: value if without_bound(key[1]) in fallen else value - earlier.samples.get(key, 0.0)
-        for key, value in later.samples.items()
+
+
+def described(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str, float]:
+    """The statistics of a gauge's values, with NumPy's linear percentiles; nothing where there are none."""
+    found = values[np.isfinite(values)]
+    if not len(found):
+        return {}
+    return {
+        "Mean": float(found.mean()),
+        "Median": float(np.median(found)),
+        "Sd": float(found.std()),
+        "Min": float(found.min()),
+        "Max": float(found.max()),
+        **{key: float(np.percentile(found, 100 * QUANTILES[key])) for key in ("P90", "P95", "P99")},
     }
-    return growth, bool(fallen)
 
 
-def without_bound(labels: Labels) -> Labels:
-    """The labels that name a histogram's series: all but the bucket's bound."""
-    return tuple(label for label in labels if label[0] != "le")
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
-def distribution(name: str, growth: Mapping[tuple[str, Labels], float]) -> tuple[dict[str, float], list[str]]:
+def distribution(name: str, growth: Mapping[SampleKey, float]) -> tuple[dict[str, float], list[str]]:
     """A histogram's or summary's statistics over what was observed, and the quantiles beyond the last finite bucket."""
-    buckets: dict[float, float] = {}
-    for (sample, labels), value in growth.items():
-        if sample == f"{name}_bucket":
-            bound = float(dict(labels)["le"])
-            buckets[bound] = buckets.get(bound, 0.0) + value
+    points = cumulated(name, growth)
     count = math.fsum(value for (sample, _), value in growth.items() if sample == f"{name}_count")
     total = math.fsum(value for (sample, _), value in growth.items() if sample == f"{name}_sum")
     if count <= 0:
         return {"Count": 0.0}, []
     row = {"Count": count, "Sum": total, "Mean": total / count}
-    points = sorted(buckets.items())
     row |= {key: histogram_quantile(q, points) for key, q in QUANTILES.items()}
     if points and points[-1][1] > 0:
         origin = (0.0 if points[0][0] > 0 else -math.inf, 0.0)
@@ -128,6 +171,20 @@ def distribution(name: str, growth: Mapping[tuple[str, Labels], float]) -> tuple
     wanted = {**QUANTILES, "Max": 1.0}
     beyond = [key for key, q in wanted.items() if len(points) > 1 and points[-2][1] < q * points[-1][1]]
     return row, beyond
+
+
+def cumulated(name: str, growth: Mapping[SampleKey, float]) -> list[tuple[float, float]]:
+    """A histogram's buckets over all of its series: (upper bound, observations up to it), by bound."""
+    buckets: dict[float, float] = {}
+    for (sample, labels), value in growth.items():
+        if sample == f"{name}_bucket":
+            bound = _bound(labels)
+            buckets[bound] = buckets.get(bound, 0.0) + value
+    return sorted(buckets.items())
+
+
+def _bound(labels: Labels) -> float:
+    return float(dict(labels)["le"])
 
 
 def histogram_quantile(q: float, buckets: Sequence[tuple[float, float]]) -> float:

@@ -1,90 +1,72 @@
-"""The server's own /metrics, read at the edges of each point."""
+"""The server's own /metrics: read at the edges of each point, and once a second in between."""
 
 import time
-from collections.abc import Mapping
-from urllib.parse import urlsplit
-
-import requests
+from collections.abc import Sequence
 
 from latency_profile.errors import ServerUnavailable
-from latency_profile.telemetry.deltas import Metrics, deltas
-from latency_profile.telemetry.exposition import Scrape, parse
+from latency_profile.telemetry.common import counter_samples, readings
+from latency_profile.telemetry.deltas import summaries
+from latency_profile.telemetry.doors import Door, NoMetrics
+from latency_profile.telemetry.told import Told
+from latency_profile.telemetry.vocabulary import Metric, Quantity, metrics_of
+from latency_profile.telemetry.watch import EDGE_TIMEOUT_S, Watch
 
-TIMEOUT_S = 5.0
 SETTLE_S = 0.3  # a server counts a request a moment after its last byte
-ACCEPT = "text/plain;version=0.0.4"
-
-
-class NoMetrics(Exception):
-    """There are no metrics now; `str(error)` says why, in words and without secrets."""
-
-
-def scrape(url: str, headers: Mapping[str, str], timeout: float = TIMEOUT_S, verify: bool | str = True) -> Scrape:
-    """What `url` says now, stamped with the monotonic clock. Raises NoMetrics."""
-    place = printable(url)
-    try:
-        answer = requests.get(url, headers={"Accept": ACCEPT, **headers}, timeout=timeout, verify=verify)
-        now = time.monotonic()
-    except requests.RequestException as error:
-        raise NoMetrics(f"{place}: {reason(error)}") from error
-    if answer.status_code != 200:
-        raise NoMetrics(f"{place}: HTTP status {answer.status_code}")
-    try:
-        families = parse(answer.content.decode())
-    except ValueError as error:
-        raise NoMetrics(f"{place}: not Prometheus' text format") from error
-    if not families:
-        raise NoMetrics(f"{place}: no metrics")
-    return Scrape(now, families)
-
-
-def printable(url: str) -> str:
-    """The URL without a user name and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-
-
-def reason(error: requests.RequestException) -> str:
-    """Why a request failed, in a few words: the library's own text holds whole URLs."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate is not accepted"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return "no usable answer"
+DRAIN_S = 2.0  # how long it may still say that requests run which have been answered
+DRAIN_PAUSE_S = 0.2
 
 
 class DirectSource:
-    """Deltas of the server's own metrics. It sees one process: behind an address with several replicas it says so."""
+    """Of all processes that the doors lead to."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], verify: bool | str) -> None:
-        self._url = base_url.rstrip("/") + "/metrics"
-        self._headers = headers
-        self._verify = verify
-        self._before: Scrape | NoMetrics = NoMetrics("no point has begun")
+    def __init__(self, doors: Sequence[Door], backend: str, models: Sequence[str] = ()) -> None:
+        self._doors, self._backend, self._models = doors, backend, models
+        self._known: tuple[Metric, ...] = metrics_of(backend)
+        self._watch: Watch | None = None
 
     def check(self) -> None:
-        try:
-            self._scrape()
-        except NoMetrics as error:
-            raise ServerUnavailable(f"no server metrics from {error}") from error
+        names: set[str] = set()
+        for door in self._doors:
+            try:
+                for address in door.addresses():
+                    names |= door.look(time.time(), EDGE_TIMEOUT_S, address).families.keys()
+            except NoMetrics as error:
+                raise ServerUnavailable(f"no server metrics from {error}") from error
+        self._known = metrics_of(self._backend, frozenset(names))
 
     def point_started(self) -> None:
-        try:
-            self._before = self._scrape()
-        except NoMetrics as error:
-            self._before = error
+        self.point_abandoned()
+        self._watch = Watch(self._doors, counter_samples(self._known), self._models)
+        self._watch.begin()
 
-    def point_finished(self, start_unix_s: float, end_unix_s: float) -> tuple[Metrics, list[str]]:
-        """The edges are the two scrapes; the times are not needed."""
-        if isinstance(self._before, NoMetrics):
-            return {}, [f"server metrics of this point are missing: {self._before}"]
+    def point_abandoned(self) -> None:
+        if self._watch is not None:
+            self._watch.end()
+            self._watch = None
+
+    def point_finished(self, start_unix_s: float, end_unix_s: float) -> Told:
+        """Waits until the server says that nothing runs any more, if it says that at all: it is then fully counted."""
+        watch = self._watch
+        if watch is None:
+            return Told({}, None, ["server metrics of this point are missing: no point has begun"])
+        watch.end()
+        self._watch = None
         time.sleep(SETTLE_S)
-        try:
-            return deltas(self._before, self._scrape())
-        except NoMetrics as error:
-            return {}, [f"server metrics of this point are missing: {error}"]
+        deadline = time.monotonic() + DRAIN_S
+        watch.look()
+        while self._busy(watch, start_unix_s) and time.monotonic() < deadline:
+            time.sleep(DRAIN_PAUSE_S)
+            watch.look()
+        if not watch.replicas:
+            why = "; ".join(watch.failures.values()) or "nobody was there"
+            return Told({}, None, [f"server metrics of this point are missing: {why}"])
+        metrics, notices = summaries(watch.replicas, start_unix_s, end_unix_s)
+        notices += [f"no server metrics at the end of the point: {why}" for why in watch.failures.values()]
+        lacking = "; ".join(watch.failures.values()) or None
+        return Told(metrics, readings("direct", self._known, watch.replicas, start_unix_s, lacking=lacking), notices)
 
-    def _scrape(self) -> Scrape:
-        return scrape(self._url, self._headers, verify=self._verify)
+    def _busy(self, watch: Watch, start_unix_s: float) -> bool:
+        found = readings("direct", self._known, watch.replicas, start_unix_s)
+        if found is None:
+            return False
+        return any((found.gauges.get(gauge) or [0.0])[-1] for gauge in (Quantity.RUNNING.value, Quantity.WAITING.value))

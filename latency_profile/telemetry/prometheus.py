@@ -1,130 +1,97 @@
-"""Server metrics over a point's interval, from a Prometheus that scrapes the server: a plain one or Google's.
+"""Server metrics over a point's own window, from a Prometheus that scrapes the server: a plain one or Google's.
 
-What is read when, for a point [start, end]:
+What is asked, for a point [start, end], by whole names:
 
-* gauges: the samples that were scraped in (start, end]; statistics over them are PromQL's `*_over_time`.
-* counters and histograms: the last sample before the point against one from after it, series by series, through the
-  same arithmetic as the server's own /metrics. PromQL's `increase` is not used: it takes only the samples inside the
-  window and extrapolates to its edges, a guess where a point holds few scrapes. The end of a point therefore waits
-  until a scrape from after it is in (a scrape interval, bounded by `settle_s`); without one, the last sample inside
-  the point serves, and a notice says so. What the server did between its last scrape before the point and the point's
-  start counts as the point's; between two points nothing does, since the end of the first has waited.
+* gauges and counters: all samples from before the point to after it, by an instant query of a range selector. Counters
+  are then folded as the server's own are (`fold`): from the last sample before the point to the first one after it,
+  over restarts too. PromQL's `increase` sums up the same samples, but only those inside its window, and multiplies the
+  sum so that it covers the window: each edge's distance to the nearest sample is added where it is less than 1.1
+  intervals of scraping, else half an interval (promql/functions.go, extrapolatedRate). Of n scrapes that is up to
+  2.2 / (n - 1) too much or too little; here nothing is extrapolated. `query_range` would not do: it repeats a sample
+  for as long as it is the last one, and prometheus_api_client rounds its times to whole seconds.
+* histograms, which have many series: at the same two edges, by instant vectors, and `resets` in between; all of their
+  samples only where a series was reset, came or went. They are summed by bucket over all replicas (`deltas`, `common`).
 
-The clocks of this machine and of Prometheus are taken to agree.
+The end of a point waits until every replica that was there before it has a sample from after it, bounded by `settle_s`;
+without that, the last sample serves, and it is said. What the server did between its last scrape before the point and
+the point's start counts as the point's; between two points it does nothing, since the end of the first has waited.
+
+What is not there is absent, never 0. The clocks of this machine and of Prometheus are taken to agree.
 """
 
-import json
-import math
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import requests
-from prometheus_api_client import PrometheusConnect
-from prometheus_api_client.exceptions import PrometheusApiClientException
-from urllib3.util import Retry
+from collections.abc import Collection, Sequence
+from typing import Literal
 
 from latency_profile.errors import ServerUnavailable
-from latency_profile.telemetry.deltas import Metrics, deltas
-from latency_profile.telemetry.direct import NoMetrics, printable, reason
-from latency_profile.telemetry.exposition import Family, Scrape
-from latency_profile.telemetry.names import Metric
+from latency_profile.telemetry.common import counter_samples, readings
+from latency_profile.telemetry.deltas import summaries
+from latency_profile.telemetry.doors import NoMetrics
+from latency_profile.telemetry.fold import PROCESS_START
+from latency_profile.telemetry.prometheus_api import Api, Refused
+from latency_profile.telemetry.promql import (
+    PARTS,
+    RESETS,
+    Series,
+    histogram,
+    histogram_and_resets,
+    of_models,
+    samples,
+    selector,
+)
+from latency_profile.telemetry.rounds import LOOKBACK_S, Asked, Rounds, appeared, folded, rounds
+from latency_profile.telemetry.told import Told
+from latency_profile.telemetry.vocabulary import Metric, MetricKind
 
-TIMEOUT_S = (3.0, 15.0)  # to connect, and to answer
+__all__ = ["Api", "PrometheusSource"]
+
 POLL_S = 0.5
+LONGEST_POLL_S = 5.0
 FEW_SCRAPES = 5  # fewer inside a point make its gauges' percentiles doubtful
-
-GAUGE_STATISTICS = {  # over time, over the series
-    "Mean": ("avg", "avg_over_time({})"),
-    "Median": ("avg", "quantile_over_time(0.5, {})"),
-    "Sd": ("avg", "stddev_over_time({})"),
-    "Min": ("min", "min_over_time({})"),
-    "Max": ("max", "max_over_time({})"),
-    "P90": ("avg", "quantile_over_time(0.9, {})"),
-    "P95": ("avg", "quantile_over_time(0.95, {})"),
-    "P99": ("avg", "quantile_over_time(0.99, {})"),
-    "Samples": ("sum", "count_over_time({})"),
-    "Series": ("count", "count_over_time({})"),
-}
-
-
-class Sample(NamedTuple):
-    """One element of an instant vector."""
-
-    labels: dict[str, str]
-    value: float
-
-
-class Api:
-    """The query API of one Prometheus."""
-
-    def __init__(self, url: str, session: requests.Session) -> None:
-        self._url = url.rstrip("/")
-        retry = Retry(total=2, backoff_factor=0.5, status_forcelist=[429, 502, 503, 504])
-        self._client = PrometheusConnect(self._url, session=session, retry=retry, timeout=TIMEOUT_S)
-
-    def __str__(self) -> str:
-        return printable(self._url)
-
-    def query(self, promql: str, at_unix_s: float | None = None) -> list[Sample]:
-        """The instant vector of a query, now by the server's clock or at a time. Raises NoMetrics."""
-        params = {} if at_unix_s is None else {"time": f"{at_unix_s:.3f}"}
-        try:
-            rows: list[dict[str, Any]] = self._client.custom_query(promql, params)
-            return [Sample(dict(row["metric"]), float(row["value"][1])) for row in rows]
-        except requests.exceptions.JSONDecodeError as error:
-            raise NoMetrics(f"{self} does not answer like a Prometheus") from error
-        except requests.RequestException as error:
-            raise NoMetrics(f"{self}: {reason(error)}") from error
-        except PrometheusApiClientException as error:
-            raise NoMetrics(f"{self}: {status_of(error)}") from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise NoMetrics(f"{self} does not answer like a Prometheus") from error
-
-
-def status_of(error: PrometheusApiClientException) -> str:
-    """The client's text is "HTTP Status Code 403 (b'…')"; the status says enough, the body may say too much."""
-    number = str(error).partition("Code ")[2].partition(" ")[0]
-    return f"HTTP status {number}"
-
-
-def selector(namespace: str | None, job: str | None) -> str:
-    """The label matchers that pick the server's series, with their braces."""
-    wanted = {"namespace": namespace, "job": job}
-    quoted = [f"{label}={json.dumps(value, ensure_ascii=False)}" for label, value in wanted.items() if value]
-    return "{" + ",".join(quoted) + "}"
-
-
-def marked(promql: str, label: str, value: str) -> str:
-    """The query with a label that tells its results from those of others in one `or`."""
-    return f'label_replace({promql}, "{label}", "{value}", "", "")'
+MOST_FAILURES = 5  # of queries in a row, after which no more are sent for this point
+KINDS: tuple[MetricKind, ...] = ("gauge", "counter", "histogram")  # in the order in which they are asked for
 
 
 class PrometheusSource:
-    """Metrics of one server from one Prometheus; `metrics` are those of its backend."""
+    """Metrics of one server from one Prometheus.
+
+    metrics: those of its backend. cluster, namespace, job: labels that its series carry; None: any. models: of series
+    that name a model only these count; none given: all do. settle_s: the longest wait for samples from after a point;
+    ready_s: of `check` for the first ones.
+    """
 
     def __init__(
         self,
         api: Api,
         metrics: Sequence[Metric],
         *,
-        namespace: str | None,
-        job: str | None,
+        source: Literal["prometheus", "google"] = "prometheus",
+        cluster: str | None = None,
+        namespace: str | None = None,
+        job: str | None = None,
+        models: Collection[str] = (),
         settle_s: float,
         ready_s: float,
     ) -> None:
-        self._api = api
-        self._metrics = metrics
-        self._where = selector(namespace, job)
-        self._settle_s = settle_s
-        self._ready_s = ready_s
+        self._api, self._metrics, self._models = api, metrics, models
+        self._source: Literal["prometheus", "google"] = source
+        self._called = "Google Managed Prometheus" if source == "google" else "Prometheus"
+        self._where = selector(cluster=cluster, namespace=namespace, job=job)
+        self._settle_s, self._ready_s = settle_s, ready_s
+        self._names: dict[str, MetricKind] = {
+            name: kind for kind in KINDS for metric in metrics if metric.kind == kind for name in metric.names
+        }
+        self._pulse: str | None = None  # a metric that the server has
+        self._said: set[str] = set()  # what has been said once for the whole profile
+        self._strange: set[str] = set()  # what the server calls models that are not those asked for
 
     def check(self) -> None:
         """Waits up to `ready_s` for the first scrape. Raises ServerUnavailable for a Prometheus that cannot be reached
         or does not know the server."""
         deadline = time.monotonic() + self._ready_s
+        self._api.fresh()
         try:
-            while not self._gauge_there():
+            while not self._scrapes(LOOKBACK_S):
                 if time.monotonic() > deadline:
                     raise ServerUnavailable(
                         f"{self._api} has no metrics of the server with {self._where}; see --pm-namespace and --pm-job"
@@ -136,108 +103,156 @@ class PrometheusSource:
     def point_started(self) -> None:
         """Nothing: Prometheus keeps the past."""
 
-    def point_finished(self, start_unix_s: float, end_unix_s: float) -> tuple[Metrics, list[str]]:
-        notices: list[str] = []
+    def point_abandoned(self) -> None:
+        """Nothing: no query is under way between points."""
+
+    def point_finished(self, start_unix_s: float, end_unix_s: float) -> Told:
+        """What there is, and why something is not there; where nothing is, no readings. Does not raise."""
+        self._api.fresh()
+        self._strange = set()
         try:
-            after = self._wait_for_scrape(end_unix_s)
-            if after is None:
-                notices.append(
-                    f"Prometheus has no scrape of the server from the {self._settle_s:.0f} s after the point: "
-                    "its counters lack the point's end"
-                )
-            metrics, more = self._read(start_unix_s, end_unix_s, after or end_unix_s)
+            over = self._wait(start_unix_s, end_unix_s)
+            if over is None:
+                raise NoMetrics(f"{self._called} has no sample of the server with {self._where}")
+            return self._told(over)
         except NoMetrics as error:
-            return {}, [f"server metrics of this point are missing: {error}"]
-        return metrics, notices + more
+            return Told({}, None, [f"server metrics of this point are missing: {error}"])
 
-    def _gauge_there(self) -> str | None:
-        """A query for a gauge that Prometheus has of the server now; None where it has none."""
-        names = (name for metric in self._metrics if metric.kind == "gauge" for name in metric.names)
-        queries = (f"{name}{self._where}" for name in names)
-        return next((query for query in queries if self._api.query(query)), None)
-
-    def _wait_for_scrape(self, end_unix_s: float) -> float | None:
-        """The time by which every series has a sample from after the point; None if that does not come in time."""
+    def _wait(self, start_s: float, end_s: float) -> Rounds | None:
+        """Until every replica has a sample from after the point, or for `settle_s`; None where there is no sample."""
         deadline = time.monotonic() + self._settle_s
+        pause_s = POLL_S
         while True:
-            gauge = self._gauge_there()
-            times = [sample.value for sample in self._api.query(f"timestamp({gauge})")] if gauge else []
-            if times and min(times) >= end_unix_s:
-                return max(times)
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(POLL_S)
+            seen = self._scrapes(time.time() - start_s + LOOKBACK_S)
+            over = rounds(seen, start_s, end_s) if seen else None
+            if (over and not over.late) or time.monotonic() > deadline:
+                return over
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, LONGEST_POLL_S)
 
-    def _read(self, start: float, end: float, after: float) -> tuple[Metrics, list[str]]:
-        """All metrics; raises NoMetrics where Prometheus fails on the way."""
-        window = f"{self._where}[{max(1, round((end - start) * 1000))}ms]"
-        gauges: Metrics = {}
-        sums: Metrics = {}
-        before_families: dict[str, Family] = {}
-        after_families: dict[str, Family] = {}
-        for metric in self._metrics:
-            for name in metric.names:
-                if metric.kind == "gauge":
-                    gauges[name] = self._gauge(name, window, end)
-                    continue
-                after_families[name] = self._family(name, metric, after)
-                before_families[name] = self._family(name, metric, start)
-                if metric.kind == "counter":
-                    sums[name] = self._sums(name, window, end)
-        there = {name for name, row in gauges.items() if row}
-        there |= {name for name, family in after_families.items() if family.samples}
-        notices = gauge_notices(gauges)
-        if not any(family.samples for family in before_families.values()):
-            after_families.clear()
-            notices.append("Prometheus has no sample from before the point: counters and histograms are left out")
-        metrics, more = deltas(Scrape(start, before_families), Scrape(end, after_families))
-        restarts = [name for name, row in sums.items() if row.pop("Resets", 0.0) > 0]
-        if restarts and not any("restarted" in notice for notice in more):
-            more.append(f"the server restarted during the point; increases are lower bounds: {', '.join(restarts)}")
-        expected = [m for m in self._metrics if not m.optional and (m.kind != "gauge" or any(gauges.values()))]
-        missing = [metric.names[0] for metric in expected if there.isdisjoint(metric.names)]
-        if missing:
-            more.append(f"Prometheus does not have {', '.join(missing)}")
-        rows = {name: {**sums.get(name, {}), **row} for name, row in metrics.items() if name in there}
-        return {name: row for name, row in gauges.items() if row} | rows, notices + more
+    def _scrapes(self, seconds: float) -> list[Series]:
+        """The samples of a metric that the server has, or none. Raises NoMetrics where queries are refused."""
+        names = [name for name, kind in self._names.items() if kind != "histogram"]
+        if self._pulse is not None:
+            names.sort(key=lambda name: name != self._pulse)
+        refused: list[Refused] = []
+        for name in names:
+            try:
+                found = self._own(self._api.query(samples(name, self._where, seconds)))
+            except Refused as error:
+                refused.append(error)
+                if len(refused) >= min(MOST_FAILURES, len(names)):
+                    raise NoMetrics(f"{error}: {name}") from error
+                continue
+            if found := [series for series in found if series.at_s]:
+                self._pulse = name
+                return found
+        return []
 
-    def _gauge(self, name: str, window: str, at: float) -> dict[str, float]:
-        """Statistics over the samples of the window; of several series the means (Min and Max: over all)."""
-        queries = [
-            marked(f"{over_series}({over_time.format(name + window)})", "statistic", statistic)
-            for statistic, (over_series, over_time) in GAUGE_STATISTICS.items()
+    def _own(self, series: Sequence[Series], over: Rounds | None = None) -> list[Series]:
+        """Without other models' and, once it is known who they are, what is of no replica."""
+        there = [one for one in series if over is None or one.instance in over.scrapes]
+        kept, strange = of_models(there, self._models)
+        self._strange |= strange
+        return kept
+
+    def _told(self, over: Rounds) -> Told:
+        """Everything about the point. Raises NoMetrics where Prometheus fails on the way."""
+        families, reasons = self._asked(over)
+        replicas, lacks = folded(over, families, counter_samples(self._metrics))
+        if not replicas:
+            raise NoMetrics("; ".join(lacks))
+        if over.late:
+            lacks.insert(
+                0,
+                f"{self._called} has no sample of {', '.join(over.late) or 'the server'} from after the point, "
+                f"{self._settle_s:.0f} s later",
+            )
+        if self._source == "google" and (names := appeared(over, families)):
+            lacks.append(f"the first sample of a new series is not kept by Google's collectors: {', '.join(names)}")
+        metrics, notices = summaries(replicas, over.start_s, over.end_s)
+        metrics.pop(PROCESS_START, None)
+        lacking = "; ".join(lacks) or None
+        notices = [
+            *self._notices(over, families, reasons),
+            *([f"increases may lack something: {lacking}"] if lacking else []),
+            *notices,
         ]
-        rows = {sample.labels["statistic"]: sample.value for sample in self._api.query(" or ".join(queries), at)}
-        return {key: rows[key] for key in GAUGE_STATISTICS if math.isfinite(rows.get(key, math.nan))}
+        return Told(metrics, readings(self._source, self._metrics, replicas, over.start_s, lacking=lacking), notices)
 
-    def _sums(self, name: str, window: str, at: float) -> dict[str, float]:
-        """Of a counter: the sum of its samples, `sum_over_time` (the name and meaning that the key Sum has always
-        had), and how often it was reset."""
-        functions = {"Sum": "sum_over_time", "Resets": "resets"}
-        queries = [marked(f"sum({what}({name}{window}))", "statistic", key) for key, what in functions.items()]
-        return {row.labels["statistic"]: row.value for row in self._api.query(" or ".join(queries), at)}
+    def _asked(self, over: Rounds) -> tuple[dict[str, Asked], dict[str, str]]:
+        """The answer about each name, and why there is none. Raises NoMetrics where nothing at all is answered."""
+        families: dict[str, Asked] = {}
+        reasons: dict[str, str] = {}
+        in_a_row = 0
+        why = ""
+        restarted = False
+        names: list[tuple[str, MetricKind]] = [(PROCESS_START, "gauge"), *self._names.items()]
+        for name, kind in names:
+            if in_a_row >= MOST_FAILURES:
+                reasons[name] = why
+                continue
+            try:
+                asked = (
+                    self._histogram(name, over, restarted) if kind == "histogram" else self._samples(name, kind, over)
+                )
+            except Refused as error:
+                in_a_row, why = in_a_row + 1, str(error)
+                reasons[name] = why
+                continue
+            in_a_row = 0
+            finite = [one for series in asked.series if (one := series.finite()).at_s]
+            if finite:
+                families[name] = Asked(asked.kind, asked.series if kind == "gauge" else finite, asked.edges)
+            elif asked.series:
+                reasons[name] = f"{self._called} has only values that are no numbers"
+            if name == PROCESS_START:
+                restarted = any(len(set(series.values)) > 1 for series in finite)
+        if not self._names.keys() - reasons.keys():
+            raise NoMetrics(why)
+        return families, reasons
 
-    def _family(self, name: str, metric: Metric, at: float) -> Family:
-        """The series of a counter or histogram at a time, as an exposition would have them."""
-        parts = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
-        query = " or ".join(marked(f"{name}{part}{self._where}", "part", f"part{part}") for part in parts)
-        family = Family(metric.kind)
-        for labels, value in self._api.query(query, at):
-            part = labels.pop("part").removeprefix("part")
-            labels.pop("__name__", None)
-            family.samples[name + part, tuple(sorted(labels.items()))] = value
-        return family
+    def _samples(self, name: str, kind: MetricKind, over: Rounds) -> Asked:
+        found = self._api.query(samples(name, self._where, over.last_s - over.start_s + LOOKBACK_S), over.last_s)
+        return Asked(kind, self._own(found, over))
 
+    def _histogram(self, name: str, over: Rounds, restarted: bool) -> Asked:
+        """Its edges where they are enough, else all of its samples."""
+        first_s, last_s = over.first_s, over.last_s
+        if first_s is not None and over.steady and not restarted:
+            before = self._own(self._api.query(histogram(name, self._where), first_s), over)
+            asked = histogram_and_resets(name, self._where, last_s - first_s)
+            after = self._own(self._api.query(asked, last_s), over)
+            fell = any(series.name == RESETS and series.values[0] > 0 for series in after)
+            ends = {(series.name, series.labels): series for series in after if series.name != RESETS}
+            if not fell and ends.keys() == {(series.name, series.labels) for series in before}:
+                pairs = [(series, ends[series.name, series.labels]) for series in before]
+                both = [Series(a.name, a.labels, [first_s, last_s], [a.values[0], b.values[0]]) for a, b in pairs]
+                return Asked("histogram", both, edges=True)
+        parts = [self._samples(f"{name}{part}", "histogram", over) for part in PARTS]
+        return Asked("histogram", [series for part in parts for series in part.series])
 
-def gauge_notices(gauges: Metrics) -> list[str]:
-    """Takes the two counts out of the rows and says what they mean for the reader."""
-    notices = []
-    counts = {name: (row.pop("Samples"), row.pop("Series")) for name, row in gauges.items() if row}
-    if not counts:
-        notices.append("Prometheus did not scrape the server inside the point: gauges are left out")
-    elif min(samples / series for samples, series in counts.values()) < FEW_SCRAPES:
-        notices.append(f"fewer than {FEW_SCRAPES} scrapes inside the point: gauges are rough")
-    several = [name for name, (_, series) in counts.items() if series > 1]
-    if several:
-        notices.append(f"means over several series (Min and Max over all): {', '.join(several)}")
-    return notices
+    def _notices(self, over: Rounds, families: dict[str, Asked], reasons: dict[str, str]) -> list[str]:
+        notices = [
+            f"{reason}: {', '.join(name for name, why in reasons.items() if why == reason)}"
+            for reason in dict.fromkeys(reasons.values())
+        ]
+        if over.inside() == 0:
+            notices.append(f"{self._called} has no scrape of the server inside the point: its gauges are left out")
+        elif over.inside() < FEW_SCRAPES:
+            notices.append(f"fewer than {FEW_SCRAPES} scrapes inside the point: gauges are rough")
+        lacking = [
+            metric.names[0]
+            for metric in self._metrics
+            if not metric.optional
+            and families.keys().isdisjoint(metric.names)
+            and reasons.keys().isdisjoint(metric.names)
+        ]
+        if fresh := [name for name in dict.fromkeys(lacking) if name not in self._said]:
+            notices.append(f"{self._called} does not have {', '.join(fresh)}")
+        strange = f"the server calls its model {', '.join(sorted(self._strange))}, not {', '.join(self._models)}"
+        if self._strange and strange not in self._said:
+            notices.append(f"{strange}: its metrics are taken")
+            fresh.append(strange)
+        self._said.update(fresh)
+        return notices

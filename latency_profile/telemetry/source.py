@@ -1,13 +1,17 @@
-"""Which place tells the server's metrics, and one interface for all of them."""
+"""Which places tell the server's metrics, and all of them as one."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
 
 from latency_profile.errors import ServerUnavailable, UsageError
+from latency_profile.server import Server
 from latency_profile.telemetry.deltas import Metrics
 from latency_profile.telemetry.direct import DirectSource
-from latency_profile.telemetry.names import METRICS
+from latency_profile.telemetry.doors import doors_at, own_doors
+from latency_profile.telemetry.readings import Readings
+from latency_profile.telemetry.told import Told
+from latency_profile.telemetry.vocabulary import PORTS, metrics_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +20,19 @@ class MetricsSpec:
 
     kind: "direct" (the server's own /metrics), "prometheus", "google" (Google Managed Prometheus), or "auto": the
     Prometheus of `prometheus_url`, else Google's where credentials can be had, else direct. Beside a Prometheus the
-    server's own metrics are read too; they fill in what it lacks.
+    server's own metrics are read too, where they can be.
     """
 
     kind: Literal["auto", "direct", "prometheus", "google"]
-    base_url: str | None  # of the only server; None where /metrics of one would not tell of all
+    servers: Sequence[Server]  # under test; Prometheus never gets their headers
     backend: str
+    urls: Sequence[str] = ()  # of the server's metrics; none: its own /metrics
+    models: Sequence[str] = ()
     prometheus_url: str | None = None
+    project: str | None = None  # Google Cloud's; None: that of the credentials
+    cluster: str | None = None
     namespace: str | None = None
     job: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)  # for the model server; Prometheus never gets them
-    verify: bool | str = True  # TLS: check certificates, or the file of an authority
     required: bool = True  # False: a source that is not there is a notice, no error
     settle_s: float = 45.0  # longest wait for a scrape from after the point
     ready_s: float = 30.0  # longest wait of `check` for Prometheus' first scrape of the server
@@ -41,20 +47,35 @@ class MetricsSource(Protocol):
     def point_started(self) -> None:
         """Just before the point's first request is due; never raises for a server that is not there."""
 
-    def point_finished(self, start_unix_s: float, end_unix_s: float) -> tuple[Metrics, list[str]]:
-        """After the point's last answer: {metric: {statistic: value}} and notices. It may wait for a scrape. Where
-        metrics cannot be had it returns what there is and says why; it does not raise for that."""
+    def point_abandoned(self) -> None:
+        """In place of `point_finished`, where nobody wants to know any more."""
+
+    def point_finished(self, start_unix_s: float, end_unix_s: float) -> Told:
+        """After the point's last answer. It may wait for a scrape. Where metrics cannot be had it returns what there is
+        and says why; it does not raise for that."""
 
 
-def open_source(spec: MetricsSpec) -> MetricsSource:
-    """The source that `spec` describes; opens no connection to the server yet."""
+class Gathered(NamedTuple):
+    """What all sources together tell of a point."""
+
+    metrics: Metrics
+    readings: list[Readings]  # those that are exact first
+    notices: list[str]
+
+
+def open_source(spec: MetricsSpec) -> "Sources":
+    """The sources that `spec` describes; opens no connection to the server yet."""
     kind = resolve(spec)
+    port = PORTS.get(spec.backend)
+    doors = doors_at(spec.urls, spec.servers) if spec.urls else own_doors(spec.servers, port)
     direct = []
-    if (base_url := spec.base_url) is not None:
-        direct = [Part("the server's own /metrics", lambda: DirectSource(base_url, spec.headers, spec.verify))]
+    if doors and (spec.urls or len(doors) == len(spec.servers)):
+        direct = [Part("the server's own /metrics", lambda: DirectSource(doors, spec.backend, spec.models))]
     if kind == "direct":
         if not direct:
-            raise UsageError("--scrape-server-metrics takes one http URL, or --prometheus-url of one that sees all")
+            raise UsageError(
+                "--scrape-server-metrics takes http URLs, or --metrics-urls, or --prometheus-url of one that sees all"
+            )
         return Sources(direct, first_needed=spec.required, any_needed=spec.required)
     asked_for = spec.required and (spec.kind != "auto" or kind == "prometheus")
     first = Part("Prometheus", lambda: _prometheus(spec, google=kind == "google"))
@@ -78,17 +99,26 @@ def _prometheus(spec: MetricsSpec, google: bool) -> MetricsSource:
     from latency_profile.telemetry.google import open_google
     from latency_profile.telemetry.prometheus import Api, PrometheusSource
 
-    metrics = METRICS.get(spec.backend)
-    if not metrics:
+    known = metrics_of(spec.backend)
+    if not known:
         raise ServerUnavailable(f"the metrics that Prometheus has of a {spec.backend} server are not known")
+    api: Api
     if google:
-        api = open_google()
+        api = open_google(spec.project)
     else:
         session = requests.Session()
-        session.verify = spec.verify
+        session.verify = spec.servers[0].ca_file or spec.servers[0].verify
         api = Api(spec.prometheus_url or "", session)
     return PrometheusSource(
-        api, metrics, namespace=spec.namespace, job=spec.job, settle_s=spec.settle_s, ready_s=spec.ready_s
+        api,
+        known,
+        source="google" if google else "prometheus",
+        cluster=spec.cluster,
+        namespace=spec.namespace,
+        job=spec.job,
+        models=spec.models,
+        settle_s=spec.settle_s,
+        ready_s=spec.ready_s,
     )
 
 
@@ -101,7 +131,7 @@ class Part:
 
 
 class Sources:
-    """Several sources as one: the first that has a metric tells it."""
+    """Several sources as one: of each metric the first that has it tells it."""
 
     def __init__(self, parts: Sequence[Part], *, first_needed: bool, any_needed: bool) -> None:
         self._parts = parts
@@ -111,6 +141,7 @@ class Sources:
         self._notices: list[str] = []
 
     def check(self) -> None:
+        """Opens them. Raises ServerUnavailable where one that is asked for is not there, or none is."""
         self._sources = []
         failures: list[str] = []
         for part in self._parts:
@@ -131,11 +162,19 @@ class Sources:
         for source in self._sources:
             source.point_started()
 
-    def point_finished(self, start_unix_s: float, end_unix_s: float) -> tuple[Metrics, list[str]]:
+    def point_abandoned(self) -> None:
+        for source in self._sources:
+            source.point_abandoned()
+
+    def point_finished(self, start_unix_s: float, end_unix_s: float) -> Gathered:
+        """As MetricsSource's."""
         metrics: Metrics = {}
         notices = list(self._notices)
+        self._notices = []
+        found: list[Readings] = []
         for source in reversed(self._sources):  # the server's own look is taken first: Prometheus waits
-            found, more = source.point_finished(start_unix_s, end_unix_s)
-            metrics |= found
-            notices += more
-        return metrics, notices
+            told = source.point_finished(start_unix_s, end_unix_s)
+            metrics |= told.metrics
+            notices += told.notices
+            found += [told.readings] if told.readings is not None else []
+        return Gathered(metrics, found, notices)

@@ -13,6 +13,7 @@ from latency_profile.verdict.remarks import remarks
 from latency_profile.verdict.samples import too_few
 from latency_profile.verdict.saturation import saturated
 from latency_profile.verdict.shards import shards_reasons
+from latency_profile.verdict.traffic import other_traffic
 
 RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
     (Kind.FAILED, failed),
@@ -20,6 +21,7 @@ RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
     (Kind.CLIENT_LIMITED, client_limited),
     (Kind.CLIENT_LIMITED, calibration_reasons),
     (Kind.CONTAMINATED, contaminated),
+    (Kind.CONTAMINATED, other_traffic),
     (Kind.SATURATED, saturated),
     (Kind.TOO_FEW_SAMPLES, too_few),
 )

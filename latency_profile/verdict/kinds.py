@@ -34,6 +34,7 @@ class Name(enum.Enum):
     SEVERAL_TOKENS_AN_EVENT = "SEVERAL_TOKENS_AN_EVENT"
     CACHE_UNKNOWN = "CACHE_UNKNOWN"
     SHARDS = "SHARDS"
+    SERVER_DISAGREES = "SERVER_DISAGREES"
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from latency_profile.verdict.restart import restarted
 from latency_profile.verdict.shards import shards_remarks
 from latency_profile.verdict.steadiness import unsteady
 from latency_profile.verdict.tokens import several_tokens_an_event, tokens_disagree
+from latency_profile.verdict.traffic import server_disagrees
 
 
 def remarks(known: Evidence) -> list[Remark]:
@@ -20,4 +21,5 @@ def remarks(known: Evidence) -> list[Remark]:
         *several_tokens_an_event(known),
         *cache_unknown(known),
         *shards_remarks(known),
+        *server_disagrees(known),
     ]

@@ -34,6 +34,20 @@ class Absence:
 
 
 def restarted(known: Evidence) -> Iterator[Remark]:
+    """By what became of requests, and by the server's own counters, which also see one of several replicas."""
+    yield from _restarted_by_requests(known)
+    for readings in known.records.context.server_readings[:1]:
+        for replica in readings.replicas:
+            if replica.restarts_s:
+                times = ", ".join(f"{at:.1f} s" for at in replica.restarts_s[:MOST_TOLD])
+                yield Remark(
+                    name=Name.SERVER_RESTARTED,
+                    text=f"By its metrics {replica.name} was restarted (seen at {times}): what it did just before "
+                    "that is missing in the server's counts.",
+                )
+
+
+def _restarted_by_requests(known: Evidence) -> Iterator[Remark]:
     found = absences(known.records, known.rows)
     if not found:
         return

@@ -88,7 +88,7 @@ def prometheus(
     (folder / "prometheus.yml").write_text(config)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [
+    command: list[str | Path] = [
         program,
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",

@@ -111,7 +111,25 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerMetrics:
-    scrape_server_metrics: bool = setting(BOOLEAN, False, "Whether to scrape server metrics.")
+    scrape_server_metrics: bool = setting(
+        BOOLEAN,
+        False,
+        "Whether to scrape server metrics: the server's own once a second, those of a Prometheus where there is one, "
+        "and on the server's machine those of its GPUs.",
+    )
+    metrics_urls: tuple[str, ...] = setting(
+        kinds.listed(
+            kinds.url(""),
+            "a URL such as http://vllm-pods:8000/metrics, or different ones separated by commas",
+            metavar="URL",
+            repeatable=True,
+            once=True,
+        ),
+        (),
+        "Where the server's own metrics are, in place of its /metrics. Each address that the host name has is a "
+        "replica, so that a headless Service names all of them. Only a URL at a server's own host and port gets "
+        "--header and the key.",
+    )
     prometheus_url: str | None = setting(
         kinds.url("a URL such as http://prometheus:9090"),
         None,
@@ -126,4 +144,12 @@ class ServerMetrics:
         kinds.text("the name of a pod monitoring object"),
         "vllm-podmonitoring",
         "Name of the pod monitoring object, ignored if scrape-server-metrics is false.",
+    )
+    pm_cluster: str | None = setting(
+        kinds.text("the name of a cluster"), None, "Cluster whose metrics to take, where a Prometheus has several."
+    )
+    pm_project: str | None = setting(
+        kinds.text("the id of a Google Cloud project", "PROJECT", r"[a-z0-9:.-]+"),
+        None,
+        "Google Cloud project of Managed Prometheus; that of the credentials where it is not given.",
     )

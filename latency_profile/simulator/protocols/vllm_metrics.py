@@ -95,6 +95,10 @@ class Metrics(Meter):
         self._created = time.time()
 
     def lines(self, stats: Stats) -> Iterator[str]:
+        yield from heading(
+            "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."
+        )
+        yield f"process_start_time_seconds {self._created!r}"
         yield from self._gauges(stats)
         yield from self._counters(stats)
         yield from self._all_histograms(stats)

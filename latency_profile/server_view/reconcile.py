@@ -1,0 +1,119 @@
+"""Both views of a point side by side, and a name for each difference that they should not have. Pure."""
+
+from collections.abc import Iterator
+
+from latency_profile.records import Records
+from latency_profile.server_view import counts, times
+from latency_profile.server_view.structure import Cause, Counted, Discrepancy, Reconciliation, Timed
+from latency_profile.telemetry.readings import Readings
+
+LACK_SHARE_LIMIT = 0.001  # of what the client had: a count that is off by less is rounding
+
+
+def reconcile(records: Records, found: Readings) -> Reconciliation:
+    """A point's records against what one source told of the server."""
+    requests = counts.requests(records, found)
+    prompts = counts.prompt_tokens(records, found)
+    generated = counts.generated_tokens(records, found)
+    ttft, itl, e2e = times.ttft(records, found), times.itl(records, found), times.e2e(records, found)
+    counted = {"requests": requests, "prompt_tokens": prompts, "generated_tokens": generated}
+    timed = {"ttft": ttft, "itl": itl, "e2e": e2e}
+    return Reconciliation(
+        source=found.source,
+        requests=requests,
+        prompt_tokens=prompts,
+        generated_tokens=generated,
+        ttft=ttft,
+        itl=itl,
+        e2e=e2e,
+        ttft_split=times.ttft_split(records, found, ttft),
+        disagreements=[
+            *_other_models(records, found),
+            *(each for what, both in counted.items() if both for each in _excess(what, both, generated)),
+            *(each for what, both in counted.items() if both for each in _lack(records, found, what, both)),
+            *(each for what, both in timed.items() if both for each in _in_times(records, what, both)),
+        ],
+    )
+
+
+def excess_share(reconciliation: Reconciliation) -> float:
+    """The greatest share of anything that the server did for others, of what it did for this client."""
+    both = (reconciliation.requests, reconciliation.prompt_tokens, reconciliation.generated_tokens)
+    return max((each.excess / each.client_most for each in both if each and each.client_most > 0), default=0.0)
+
+
+def _other_models(records: Records, found: Readings) -> Iterator[Discrepancy]:
+    asked, told = set(records.context.models), set(found.models)
+    if told and not asked & told and not any(name.rpartition("/")[2] in told for name in asked):
+        yield Discrepancy(
+            what="model",
+            cause=Cause.OTHER_MODEL,
+            text=f"The metrics are of {', '.join(sorted(told))}, and requests asked for {', '.join(sorted(asked))}.",
+        )
+
+
+def _excess(what: str, both: Counted, generated: Counted | None) -> Iterator[Discrepancy]:
+    if both.excess <= 0:
+        return
+    if what == "requests" and generated is not None and generated.excess == 0:
+        yield Discrepancy(
+            what=what, cause=Cause.RETRIES, text=f"{_both(what, both)}: something in between sends requests again."
+        )
+    else:
+        yield Discrepancy(what=what, cause=Cause.OTHER_TRAFFIC, text=f"{_both(what, both)}: others use it too.")
+
+
+def _lack(records: Records, found: Readings, what: str, both: Counted) -> Iterator[Discrepancy]:
+    """Shards that end after the one that reads the metrics are no lack."""
+    if both.lack <= LACK_SHARE_LIMIT * both.client or found.at_least or len(records.context.parts) > 1:
+        return
+    if found.source != "direct" and found.end_s < records.context.measured_ns / 1e9:
+        cause, why = Cause.WRONG_WINDOW, "its last sample is from before the point's end"
+    elif what == "generated_tokens" and both.lack < both.client / 2:
+        cause, why = Cause.OTHER_COUNT, "it counts tokens otherwise than its answers say"
+    else:
+        cause, why = Cause.ROUTER, "processes answer whose metrics were not read (--metrics-urls names them)"
+    yield Discrepancy(what=what, cause=cause, text=f"{_both(what, both)}: {why}.")
+
+
+def _both(what: str, both: Counted) -> str:
+    ours = f"{both.client:.0f}" if both.client == both.client_most else f"{both.client:.0f} to {both.client_most:.0f}"
+    return f"The server counted {both.server:.0f} {what.replace('_', ' ')}, and this client had {ours}"
+
+
+def _in_times(records: Records, what: str, both: Timed) -> Iterator[Discrepancy]:
+    if what == "itl" and both.client_n < 0.99 * both.server_n:
+        per_event = both.server_n / both.client_n
+        yield Discrepancy(
+            what=what,
+            cause=Cause.SEVERAL_TOKENS_AN_EVENT,
+            text=f"The server made {both.server_n:.0f} gaps between tokens, and {both.client_n} came as events "
+            f"({per_event:.2f} tokens each): the client's ITL is of events.",
+        )
+        return
+    if both.agrees is not False:
+        return
+    name = what.upper()
+    rows = (
+        ("p50", both.client_p50_s, both.server_p50),
+        ("p90", both.client_p90_s, both.server_p90),
+        ("p99", both.client_p99_s, both.server_p99),
+    )
+    above = [(q, ours, they.high) for q, ours, they in rows if they and they.high is not None and ours > they.high]
+    below = [(q, ours, they.low) for q, ours, they in rows if they and ours < they.low]
+    if above:
+        q, ours, bound = max(above, key=lambda row: row[1] - row[2])
+        yield Discrepancy(
+            what=what,
+            cause=Cause.OUTSIDE,
+            text=f"{name} {q} is {ours * 1e3:.1f} ms here and at most {bound * 1e3:.1f} ms by the server: the rest is "
+            "spent outside of what it measures (network, gateway, its HTTP front).",
+        )
+    elif below:
+        q, ours, bound = max(below, key=lambda row: row[2] - row[1])
+        yield Discrepancy(
+            what=what,
+            cause=Cause.WRONG_WINDOW,
+            text=f"{name} {q} is {ours * 1e3:.1f} ms here and at least {bound * 1e3:.1f} ms by the server: what it "
+            "measured is not these requests, or not only.",
+        )

@@ -1,0 +1,171 @@
+"""From a Prometheus' samples to looks at each replica, as if they had been taken directly. Pure.
+
+A look is what a replica's series last said. Of one replica, looks are its scrapes. Several are scraped at different
+moments: they share rounds, at the scrapes of the one that was scraped least often, and a round has of each replica the
+last scrape before it, which is older by less than an interval.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+from latency_profile.telemetry.exposition import Family, Kind, Scrape
+from latency_profile.telemetry.fold import CLOCKS_S, COUNTED, PROCESS_START, Folded
+from latency_profile.telemetry.promql import Series
+
+LOOKBACK_S = 300.0  # how old a last sample may be, as Prometheus has it
+STALE = 2.5  # intervals after which a replica that is no longer scraped counts as gone
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """When each replica was scraped, and when all of them are looked at. Times in Unix s."""
+
+    scrapes: Mapping[str, Sequence[float]]  # ascending, by replica
+    ages_s: Mapping[str, float]  # how old a replica's last sample may be before it counts as gone
+    start_s: float  # of the point
+    end_s: float
+
+    def before(self, name: str) -> float | None:
+        """Its last scrape before the point, if it was there."""
+        return self.seen(name, self.start_s)
+
+    def seen(self, name: str, at_s: float) -> float | None:
+        """Its last scrape by then, if it was there."""
+        place = bisect_right(self.scrapes[name], at_s) - 1
+        found = self.scrapes[name][place] if place >= 0 else -math.inf
+        return found if found >= at_s - self.ages_s[name] else None
+
+    @property
+    def late(self) -> list[str]:
+        """Who was there before the point, or at all where nobody was, and has no scrape from after it."""
+        there = [name for name in self.scrapes if self.before(name) is not None] or list(self.scrapes)
+        return sorted(name for name in there if self.scrapes[name][-1] < self.end_s)
+
+    @property
+    def first_s(self) -> float | None:
+        """The last round before the point; None where nobody was scraped before it."""
+        return max((at for name in self.scrapes if (at := self.before(name)) is not None), default=None)
+
+    @property
+    def last_s(self) -> float:
+        """The first round that has everybody after the point, or the last one there is."""
+        after = [next(at for at in of if at >= self.end_s) for of in self.scrapes.values() if of[-1] >= self.end_s]
+        return max(after, default=max(of[-1] for of in self.scrapes.values()))
+
+    @property
+    def steady(self) -> bool:
+        """Whether everybody was there at the first round and at the last one."""
+        return all(self.before(name) and self.seen(name, self.last_s) for name in self.scrapes)
+
+    def times_s(self) -> list[float]:
+        """Of all rounds, ascending."""
+        first_s, last_s = self.first_s, self.last_s
+        from_s = self.start_s if first_s is None else first_s
+        inner = {name: [at for at in of if from_s < at < last_s] for name, of in self.scrapes.items()}
+        whole = [name for name in inner if self.before(name) is not None and name not in self.late] or list(inner)
+        rarest = min(whole, key=lambda name: len(inner[name]))
+        return sorted({*([] if first_s is None else [first_s]), *inner[rarest], last_s})
+
+    def inside(self) -> int:
+        """How many scrapes lie within the point, of the replica that has fewest."""
+        return min(sum(self.start_s < at <= self.end_s for at in of) for of in self.scrapes.values())
+
+
+def rounds(pulse: Sequence[Series], start_s: float, end_s: float) -> Rounds:
+    """By the scrapes of one metric that every replica has; of several series of a replica the longest tells."""
+    scrapes: dict[str, Sequence[float]] = {}
+    for series in pulse:
+        if len(series.at_s) > len(scrapes.get(series.instance, ())):
+            scrapes[series.instance] = series.at_s
+    gaps = {name: [after - before for before, after in pairwise(of)] for name, of in scrapes.items()}
+    ages_s = {name: STALE * median(of) if of else LOOKBACK_S for name, of in gaps.items()}
+    return Rounds(scrapes, ages_s, start_s, end_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was answered of one family. edges: only the first and the last round's values, nothing having been reset."""
+
+    kind: Kind
+    series: Sequence[Series]
+    edges: bool = False
+
+
+def folded(
+    over: Rounds, families: Mapping[str, Asked], tracked: Collection[str]
+) -> tuple[dict[str, Folded], list[str]]:
+    """Each replica's looks; and in words what its increases may lack.
+
+    A replica that was not there before the point brings no increases, unless its process is younger than that: what was
+    counted before is not known. One that was never there after its start brings nothing at all.
+    """
+    since_s = over.start_s if over.first_s is None else over.first_s
+    found: dict[str, Folded] = {}
+    lacking: list[str] = []
+    times_s = over.times_s()
+    for name in over.scrapes:
+        own = {
+            family: Asked(asked.kind, mine, asked.edges)
+            for family, asked in families.items()
+            if (mine := [series for series in asked.series if series.instance == name])
+        }
+        there = over.before(name) is not None
+        looks = [look for at in times_s if (look := _look(over, name, at, own)) is not None]
+        if not any(look.at_s > over.start_s for look in looks):
+            lacking.append(f"{_called(name)} was not scraped after the point's start")
+            continue
+        if not there and not _young(own, since_s):
+            lacking.append(f"{_called(name)} was not scraped before the point")
+            looks = [_without_counted(look) for look in looks]
+        folds = Folded(tracked, None if there else since_s)
+        for look in looks:
+            folds.add(look)
+        found[name] = folds
+    return found, lacking
+
+
+def appeared(over: Rounds, families: Mapping[str, Asked]) -> list[str]:
+    """The families of which a replica that was there before the point got series only later."""
+    late = set()
+    for family, asked in families.items():
+        if asked.kind in COUNTED and not asked.edges:
+            for series in asked.series:
+                before = over.before(series.instance) if series.instance in over.scrapes else None
+                if before is not None and series.at_s and series.at_s[0] > over.start_s:
+                    late.add(family)
+    return sorted(late)
+
+
+def _look(over: Rounds, name: str, at_s: float, families: Mapping[str, Asked]) -> Scrape | None:
+    """What the replica said at a round; None where it was not there."""
+    if over.seen(name, at_s) is None:
+        return None
+    known: dict[str, Family] = {}
+    for family, asked in families.items():
+        values = {}
+        oldest_s = -math.inf if asked.edges else at_s - over.ages_s[name]
+        for series in asked.series:
+            place = bisect_right(series.at_s, at_s) - 1
+            if place >= 0 and series.at_s[place] >= oldest_s and math.isfinite(series.values[place]):
+                values[series.name, series.labels] = series.values[place]
+        if values:
+            known[family] = Family(asked.kind, values)
+    return Scrape(at_s, known)
+
+
+def _young(families: Mapping[str, Asked], than_s: float) -> bool:
+    """Whether the process, if it tells, started after that time."""
+    starts = [value for series in families.get(PROCESS_START, Asked("gauge", [])).series for value in series.values]
+    return bool(starts) and min(starts) > than_s - CLOCKS_S
+
+
+def _without_counted(look: Scrape) -> Scrape:
+    return Scrape(look.at_s, {name: family for name, family in look.families.items() if family.kind not in COUNTED})
+
+
+def _called(name: str) -> str:
+    return name or "the server"
