@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from latency_profile.calibration.structure import Calibration
 from latency_profile.errors import StorageError
+from latency_profile.hardware.structure import HardwareReadings
 from latency_profile.outcome import EventSource, Flag, Status, TokenSource
 from latency_profile.shards.structure import Part
 from latency_profile.telemetry.readings import Readings
@@ -120,6 +121,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     prefix_cache: dict[str, Any] | None = None  # telemetry.prefix_cache: queries_tokens, hits_tokens over the point
     server_readings: list[Readings] = []  # of the server's metrics, by where they were read; the exact ones first
     parts: list[Part] = []  # the shards whose requests these are, by index; empty: one process measured all of it
+    hardware: HardwareReadings | None = None  # the machine while the point ran; None: not watched
 
 
 @dataclass(slots=True)

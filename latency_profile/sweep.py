@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from latency_profile.telemetry.readings import Readings
 from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
+    from latency_profile.hardware.watch import HardwareWatch, PointWatch
     from latency_profile.telemetry.source import Sources
 
 PAUSE_STEP_S = 0.1
@@ -66,6 +67,7 @@ class Sweep:
         self._rows: list[TableRow] = []
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
+        self._hardware: HardwareWatch | None = None
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
@@ -179,15 +181,20 @@ class Sweep:
         self._hygiene.point_started()
         if self._metrics:
             bench = replace(bench, when_spelled=self._metrics.point_started)
-        with run_point(
-            bench,
-            point,
-            self._fleet,
-            self._interrupt,
-            self._progress.update,
-            partial(self._rest_of_context, bench),
-            self._meeting,
-        ) as measured:
+        with (
+            self._watched() as hardware,
+            run_point(
+                bench,
+                point,
+                self._fleet,
+                self._interrupt,
+                self._progress.update,
+                partial(self._rest_of_context, bench),
+                self._meeting,
+            ) as measured,
+        ):
+            if hardware:
+                measured.context.hardware = hardware.of(measured.context)
             records = whole_of(self._meeting, measured, self._bench.folder) if self._meeting else measured
             path = self._save(point, records) if records is not None and len(records) else None
         if records is None:
@@ -233,6 +240,18 @@ class Sweep:
         path = results.free_path(self._bench.folder, results.records_name(records.context))
         records.save(path)
         return path
+
+    def _watched(self) -> "AbstractContextManager[PointWatch | None]":
+        """Watches this machine for a point, where its metrics are asked for; says once why there are no GPUs."""
+        if not self._bench.settings.scrape_server_metrics:
+            return nullcontext()
+        if self._hardware is None:
+            from latency_profile.hardware.watch import HardwareWatch
+
+            self._hardware = HardwareWatch(self._bench.targets)
+            if self._hardware.absent:
+                self._progress.say(f"no GPU figures: {self._hardware.absent}")
+        return self._hardware.point()
 
     def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()

@@ -26,6 +26,7 @@ COMPUTE = (
     "test_deploy_rules.py",
     "test_framing.py",
     "test_goodput.py",
+    "test_hardware.py",
     "test_http2.py",
     "test_http2_answer.py",
     "test_means.py",

@@ -11,6 +11,7 @@ from latency_profile.client_health import client_health
 from latency_profile.cost import cost
 from latency_profile.fingerprint import fingerprint
 from latency_profile.goodput import goodput
+from latency_profile.hardware.summary import telemetry
 from latency_profile.measures import Rows, Span, Window
 from latency_profile.prefix_cache import prefix_cache
 from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in
@@ -92,6 +93,7 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         server=server(records, span, server_times(records, rows & span.rows)),
         cache=prefix_cache(records, rows),
         client=client_health(records, span),
+        telemetry=telemetry(records, span, verdict.usable),
         calibration=context.calibration,
         provenance={**context.provenance, "settings": context.settings},
         fingerprint=fingerprint(context),

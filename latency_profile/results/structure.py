@@ -10,6 +10,7 @@ from latency_profile.client_health import ClientHealth
 from latency_profile.cost import Cost
 from latency_profile.fingerprint import Fingerprint
 from latency_profile.goodput import Goodput
+from latency_profile.hardware.summary import Telemetry
 from latency_profile.prefix_cache import PrefixCache
 from latency_profile.results.server import Server, ServerMetrics, Stats
 from latency_profile.results.tokens import Tokens
@@ -333,6 +334,7 @@ class PointResult(_Whole, frozen=True, kw_only=True):
         Meta(description="null where the server says nothing of its prefix cache and no prefix was to be shared"),
     ]
     client: ClientHealth
+    telemetry: Annotated[Telemetry | None, Meta(description="null without --scrape-server-metrics")]
     calibration: Annotated[
         Calibration | None,
         Meta(description="the client under this point's load against a server of known timing; null unless asked for"),

@@ -35,6 +35,7 @@ class Name(enum.Enum):
     CACHE_UNKNOWN = "CACHE_UNKNOWN"
     SHARDS = "SHARDS"
     SERVER_DISAGREES = "SERVER_DISAGREES"
+    GPU_THROTTLED = "GPU_THROTTLED"
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from latency_profile.verdict.kinds import Remark
 from latency_profile.verdict.restart import restarted
 from latency_profile.verdict.shards import shards_remarks
 from latency_profile.verdict.steadiness import unsteady
+from latency_profile.verdict.throttled import throttled
 from latency_profile.verdict.tokens import several_tokens_an_event, tokens_disagree
 from latency_profile.verdict.traffic import server_disagrees
 
@@ -22,4 +23,5 @@ def remarks(known: Evidence) -> list[Remark]:
         *cache_unknown(known),
         *shards_remarks(known),
         *server_disagrees(known),
+        *throttled(known),
     ]
