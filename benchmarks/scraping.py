@@ -2,14 +2,13 @@
 
 `python -m benchmarks.scraping`: points of one plan against the embedded server on a fixed timeline, in turn without
 reading, with the server's own /metrics read once a second, and, where Debian's `prometheus` is installed, with a
-Prometheus that scrapes it once a second and is asked at the point's end. The difference of TTFT p99 is set against the
-95 % interval that one point gives it. Ends with 1 where the median difference lies beyond.
+Prometheus that scrapes it once a second and is asked at the point's end. Ends with 1 where the 95 % interval of the
+mean difference (Student's t, over the runs) leaves out 0.
 """
 
 import argparse
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
+
+from latency_profile.statistics import mean_interval
 from tests.servers.prometheus import prometheus
 from tests.servers.simulator import simulator
 
@@ -28,11 +30,11 @@ TOKENS = 64
 
 @dataclass(frozen=True)
 class Point:
-    """One point's TTFT p99 with the ends of its interval, ms."""
+    """One point's TTFT p99 with the ends of its interval, ms; None where the point does not resolve them."""
 
     p99: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     verdict: str
     looks: int
 
@@ -76,13 +78,11 @@ def measure(url: str, rate: float, seconds: float, folder: Path, flags: list[str
     (path,) = folder.glob("*qps-*.json")
     point = json.loads(path.read_text())
     p99 = point["latency"]["service"]["ttft"]["p99"]
-    if not p99["resolved"]:
-        raise SystemExit("too few requests for an interval of p99: more --seconds or --tokens-per-s")
     looks = [reading["series"]["times_s"] for reading in point["server"]["readings"] if reading["source"] == "direct"]
     return Point(
         p99["value_s"] * 1e3,
-        p99["low_s"] * 1e3,
-        p99["high_s"] * 1e3,
+        None if p99["low_s"] is None else p99["low_s"] * 1e3,
+        None if p99["high_s"] is None else p99["high_s"] * 1e3,
         point["verdict"]["verdict"],
         len(looks[0]) if looks else 0,
     )
@@ -91,24 +91,23 @@ def measure(url: str, rate: float, seconds: float, folder: Path, flags: list[str
 def rows(found: dict[str, list[Point]]) -> Iterator[list[str]]:
     for kind, points in found.items():
         for run, point in enumerate(points, 1):
-            bounds = f"{point.low:.3f} to {point.high:.3f}"
+            bounds = " to ".join("none" if end is None else f"{end:.3f}" for end in (point.low, point.high))
             yield [kind, str(run), f"{point.p99:.3f}", bounds, point.verdict, str(point.looks)]
 
 
 def judge(found: dict[str, list[Point]]) -> int:
-    """Prints each kind's median difference against the interval's median half width; 1 where one is larger."""
+    """Prints each kind's mean difference with its interval; 1 where one leaves out 0."""
     code = 0
     plain = found.pop("none")
-    limit = statistics.median((point.high - point.low) / 2 for point in plain)
     for kind, points in found.items():
-        differences = [point.p99 - other.p99 for point, other in zip(points, plain, strict=True)]
-        middle = statistics.median(differences)
-        within = abs(middle) <= limit
+        differences = np.array([point.p99 - other.p99 for point, other in zip(points, plain, strict=True)])
+        mean = float(differences.mean())
+        low, high = mean_interval(differences - mean, 1.0)
+        within = mean + low <= 0 <= mean + high
         code |= not within
-        spread = f"{min(differences):+.3f} to {max(differences):+.3f}"
         print(
-            f"{kind}: {middle:+.3f} ms ({spread}); the interval's half width is {limit:.3f} ms: "
-            f"{'no change beyond it' if within else 'BEYOND IT'}"
+            f"{kind}: TTFT p99 {mean:+.3f} ms ({mean + low:+.3f} to {mean + high:+.3f}), of {plain[0].p99:.3f}: "
+            f"{'no change beyond the interval' if within else 'A CHANGE'}"
         )
     return code
 

@@ -243,7 +243,7 @@ class Sweep:
 
     def _watched(self) -> "AbstractContextManager[PointWatch | None]":
         """Watches this machine for a point, where its metrics are asked for; says once why there are no GPUs."""
-        if not self._bench.settings.scrape_server_metrics:
+        if self._metrics is None:
             return nullcontext()
         if self._hardware is None:
             from latency_profile.hardware.watch import HardwareWatch

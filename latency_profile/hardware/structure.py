@@ -23,7 +23,7 @@ class GpuReadings:
     memory_bytes: int | None
     power_limit_w: float | None  # the enforced one: the least of the card's and what an administrator set
     times_s: list[float]  # since the point's start, just before the sample's first question; the first ones below 0
-    energy_j: Series  # by the card's own counter, since the first sample
+    energy_j: Series  # by the card's own counter, since the first sample; at every twentieth one and the last
     power_w: Series  # of the whole board; the driver's mean over 1 s on Ampere (but GA100) and newer
     utilization: Series  # share of the driver's last sampling period (1/6 to 1 s) in which any kernel ran
     memory_used_bytes: Counts  # without what the driver reserves for itself

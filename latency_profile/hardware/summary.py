@@ -220,15 +220,17 @@ def energy_use(gpus: Sequence[GpuReadings], start_s: float, end_s: float, tokens
 
 def energy_j(gpu: GpuReadings, start_s: float, end_s: float) -> tuple[float, str] | None:
     """Joules from start_s to end_s, and what they are from: the card's counter, taken between two samples at both edges
-    (it moves every 20 to 100 ms), or else the power, by trapezoids.
+    (one at least in between; it is read every 2 s), or else the power, by trapezoids.
 
     Where the samples end a little before end_s, the rest is taken to be as what was read. None where they miss more
     than 1 - COVERED_SHARE of the stretch, or fewer than two fall into it.
     """
-    for series, by in ((gpu.energy_j, "counter"), (gpu.power_w, "power")):
+    if sum(start_s <= at <= end_s for at in gpu.times_s) < FEWEST_SAMPLES:
+        return None
+    for series, by, fewest in ((gpu.energy_j, "counter", 1), (gpu.power_w, "power", FEWEST_SAMPLES)):
         times, values = _known(gpu.times_s, series)
         inside = (times >= start_s) & (times <= end_s)
-        if inside.sum() < FEWEST_SAMPLES:
+        if inside.sum() < fewest:
             continue
         first, last = max(start_s, float(times[0])), min(end_s, float(times[-1]))
         if last - first < COVERED_SHARE * (end_s - start_s):

@@ -1,14 +1,12 @@
 """Google Managed Prometheus: the same PromQL behind Google's door.
 
-Metric names are matched exactly or not at all (cloud.google.com/stackdriver/docs/managed-prometheus/promql-differences).
+Metric names are matched exactly or not at all.
 Samples arrive late. The collectors drop the first sample of every counter that does not tell when it was created, and
 store the others as growth since then: differences hold, but what a series had counted when it first showed is lost.
 """
 
 import logging
 import os
-import socket
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -65,24 +63,3 @@ def open_google(project: str | None = None, root: str = ROOT) -> GoogleApi:
     if not chosen:
         raise ServerUnavailable("Google's credentials name no project: --pm-project or GOOGLE_CLOUD_PROJECT does")
     return GoogleApi(credentials, chosen, root)
-
-
-def likely_on_google() -> bool:
-    """Whether credentials may be had: a key file, gcloud's own, or a metadata server that takes a connection.
-
-    google.auth itself would search for seconds on a machine that has none of them.
-    """
-    config = os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config/gcloud"
-    if (
-        os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-        or (Path(config) / "application_default_credentials.json").exists()
-    ):
-        return True
-    if os.environ.get("NO_GCE_CHECK", "").lower() == "true":
-        return False
-    host, _, port = os.environ.get("GCE_METADATA_HOST", "169.254.169.254").partition(":")
-    try:
-        with socket.create_connection((host, int(port or 80)), timeout=0.5):
-            return True
-    except OSError:
-        return False

@@ -88,7 +88,7 @@ def resolve(spec: MetricsSpec) -> Literal["direct", "prometheus", "google"]:
         return spec.kind
     if spec.prometheus_url:
         return "prometheus"
-    from latency_profile.telemetry.google import likely_on_google
+    from latency_profile.telemetry.on_google import likely_on_google
 
     return "google" if likely_on_google() else "direct"
 
