@@ -3,8 +3,8 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -241,17 +241,23 @@ class Sweep:
         records.save(path)
         return path
 
-    def _watched(self) -> "AbstractContextManager[PointWatch | None]":
-        """Watches this machine for a point, where its metrics are asked for; says once why there are no GPUs."""
+    @contextmanager
+    def _watched(self) -> "Iterator[PointWatch | None]":
+        """Watches server and machine for a point, where their metrics are asked for; says once why there is no GPU."""
         if self._metrics is None:
-            return nullcontext()
+            yield None
+            return
         if self._hardware is None:
             from latency_profile.hardware.watch import HardwareWatch
 
             self._hardware = HardwareWatch(self._bench.targets)
             if self._hardware.absent:
                 self._progress.say(f"no GPU figures: {self._hardware.absent}")
-        return self._hardware.point()
+        try:
+            with self._hardware.point() as watch:
+                yield watch
+        finally:
+            self._metrics.point_abandoned()  # where the point failed, nobody else would stop looking
 
     def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()

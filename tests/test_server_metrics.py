@@ -54,7 +54,7 @@ def check_exact(profiled: Profiled, *, requests: bool) -> None:
     assert not [each for each in both["disagreements"] if each["cause"] in counts], both["disagreements"]
 
 
-@pytest.mark.parametrize("load", ["--request-rate=4", "--concurrencies=3"])
+@pytest.mark.parametrize("load", ["--request-rate=4", pytest.param("--concurrencies=3", marks=pytest.mark.slow)])
 def test_llamacpp(llamacpp_server: str, smollm2_tokenizer: Path, tmp_path: Path, load: str) -> None:
     with prometheus(tmp_path / "prometheus", [urlsplit(llamacpp_server).port or 0]) as url:
         profiled = measure(

@@ -77,7 +77,7 @@ def readings(
         times_s=[at - start_s for at in times],
         gauges=gauges,
         totals=totals,
-        at_least=_lacking(replicas, lacking),
+        at_least=_lacking(replicas, lacking, {name for row in names.values() for name in row}),
         unlike=_unlike(several, bool(counted)),
     )
 
@@ -88,7 +88,7 @@ def _unlike(several: bool, counted: bool) -> str | None:
     return None if counted else "there was only one look"
 
 
-def _lacking(replicas: Mapping[str, Folded], lacking: str | None) -> str | None:
+def _lacking(replicas: Mapping[str, Folded], lacking: str | None, used: set[str]) -> str | None:
     reasons = [lacking] if lacking else []
     restarted = [name for name, folded in replicas.items() if folded.restarts_s]
     if restarted:
@@ -96,6 +96,9 @@ def _lacking(replicas: Mapping[str, Folded], lacking: str | None) -> str | None:
     late = [name for name, folded in replicas.items() if folded.late]
     if late:
         reasons.append(f"{', '.join(late)} did not tell at the beginning")
+    ended = sorted({name for folded in replicas.values() for name in folded.gone & used})
+    if ended:
+        reasons.append(f"series ended: {', '.join(ended)}")
     last = max(folded.looks_s[-1] for folded in replicas.values() if folded.looks_s)
     left = [name for name, folded in replicas.items() if not folded.looks_s or folded.looks_s[-1] < last]
     if left:

@@ -1,8 +1,9 @@
 """Google Managed Prometheus: the same PromQL behind Google's door.
 
-Metric names are matched exactly or not at all.
-Samples arrive late. The collectors drop the first sample of every counter that does not tell when it was created, and
-store the others as growth since then: differences hold, but what a series had counted when it first showed is lost.
+What differs: https://cloud.google.com/stackdriver/docs/managed-prometheus/promql-differences. Metric names are matched
+whole or not at all, and samples arrive late. The collectors drop the first sample of every counter that does not tell
+when it was created, and store the others as growth since then: differences hold, but what a series had counted when it
+first showed is lost.
 """
 
 import logging
@@ -34,7 +35,7 @@ class GoogleApi(Api):
 
     def said(self, status: int) -> str:
         if status in {401, 403}:
-            return f"{super().said(status)}: the credentials need {ROLE} in that project"
+            return f"{super().said(status)}, the credentials need {ROLE} there"
         return super().said(status)
 
     def _ask(self, promql: str, params: dict[str, str]) -> list[dict[str, object]]:
@@ -46,7 +47,7 @@ class GoogleApi(Api):
             raise NoMetrics(f"{self}: no access token for the credentials ({type(error).__name__})") from error
 
 
-def open_google(project: str | None = None, root: str = ROOT) -> GoogleApi:
+def open_google(project: str | None = None, root: str = ROOT) -> Api:
     """With the application default credentials. The project: as given, else GOOGLE_CLOUD_PROJECT, else that of the
     credentials. Raises ServerUnavailable without either."""
     import google.auth

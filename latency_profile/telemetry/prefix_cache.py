@@ -63,12 +63,7 @@ def growth(before: Scrape, after: Scrape, known: Sequence[Metric]) -> tuple[floa
     folded.add(before)
     folded.add(after)
     found = readings("direct", [metric for metric in known if metric.quantity in TOLD], {"": folded}, before.at_s)
-    if (
-        found is None
-        or found.at_least
-        or found.unlike
-        or folded.gone & {name for row in found.names.values() for name in row}
-    ):
+    if found is None or found.at_least or found.unlike:
         return None
     sums = [found.counters.get(quantity.value) for quantity in TOLD]
     return None if sums[0] is None or sums[1] is None else (sums[0], sums[1])

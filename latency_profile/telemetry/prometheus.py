@@ -19,6 +19,7 @@ the point's start counts as the point's; between two points it does nothing, sin
 What is not there is absent, never 0. The clocks of this machine and of Prometheus are taken to agree.
 """
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from typing import Literal
@@ -38,8 +39,9 @@ from latency_profile.telemetry.promql import (
     of_models,
     samples,
     selector,
+    spelled,
 )
-from latency_profile.telemetry.rounds import LOOKBACK_S, Asked, Rounds, appeared, folded, rounds
+from latency_profile.telemetry.rounds import LOOKBACK_S, Asked, Rounds, appeared, called, folded, rounds, stragglers
 from latency_profile.telemetry.told import Told
 from latency_profile.telemetry.vocabulary import Metric, MetricKind
 
@@ -83,7 +85,7 @@ class PrometheusSource:
         }
         self._pulse: str | None = None  # a metric that the server has
         self._said: set[str] = set()  # what has been said once for the whole profile
-        self._strange: set[str] = set()  # what the server calls models that are not those asked for
+        self._seen: set[str] = set()  # what the server calls its models
 
     def check(self) -> None:
         """Waits up to `ready_s` for the first scrape. Raises ServerUnavailable for a Prometheus that cannot be reached
@@ -98,7 +100,7 @@ class PrometheusSource:
                     )
                 time.sleep(POLL_S)
         except NoMetrics as error:
-            raise ServerUnavailable(f"no server metrics from Prometheus at {error}") from error
+            raise ServerUnavailable(f"no server metrics from {error}") from error
 
     def point_started(self) -> None:
         """Nothing: Prometheus keeps the past."""
@@ -109,7 +111,7 @@ class PrometheusSource:
     def point_finished(self, start_unix_s: float, end_unix_s: float) -> Told:
         """What there is, and why something is not there; where nothing is, no readings. Does not raise."""
         self._api.fresh()
-        self._strange = set()
+        self._seen = set()
         try:
             over = self._wait(start_unix_s, end_unix_s)
             if over is None:
@@ -133,8 +135,8 @@ class PrometheusSource:
     def _scrapes(self, seconds: float) -> list[Series]:
         """The samples of a metric that the server has, or none. Raises NoMetrics where queries are refused."""
         names = [name for name, kind in self._names.items() if kind != "histogram"]
-        if self._pulse is not None:
-            names.sort(key=lambda name: name != self._pulse)
+        names.sort(key=lambda name: name != self._pulse)
+        best: list[Series] = []
         refused: list[Refused] = []
         for name in names:
             try:
@@ -144,30 +146,34 @@ class PrometheusSource:
                 if len(refused) >= min(MOST_FAILURES, len(names)):
                     raise NoMetrics(f"{error}: {name}") from error
                 continue
-            if found := [series for series in found if series.at_s]:
-                self._pulse = name
-                return found
-        return []
+            if _newest_s(found) > _newest_s(best):  # what an older version of the server had has ended
+                best = found
+                if name == self._pulse:
+                    break
+        if best:
+            self._pulse = best[0].name
+        return best
 
     def _own(self, series: Sequence[Series], over: Rounds | None = None) -> list[Series]:
         """Without other models' and, once it is known who they are, what is of no replica."""
         there = [one for one in series if over is None or one.instance in over.scrapes]
-        kept, strange = of_models(there, self._models)
-        self._strange |= strange
-        return kept
+        self._seen.update(*(one.models for one in there))
+        return of_models(there, self._models)
 
     def _told(self, over: Rounds) -> Told:
         """Everything about the point. Raises NoMetrics where Prometheus fails on the way."""
         families, reasons = self._asked(over)
-        replicas, lacks = folded(over, families, counter_samples(self._metrics))
+        replicas, lacks = folded(over, families, counter_samples(self._metrics), self._models)
         if not replicas:
             raise NoMetrics("; ".join(lacks))
         if over.late:
             lacks.insert(
                 0,
-                f"{self._called} has no sample of {', '.join(over.late) or 'the server'} from after the point, "
-                f"{self._settle_s:.0f} s later",
+                f"{self._called} has no sample of {', '.join(called(name) for name in over.late)} "
+                f"from after the point, {self._settle_s:.0f} s later",
             )
+        if names := stragglers(over, families):
+            lacks.append(f"the last samples are missing of {', '.join(names)}")
         if self._source == "google" and (names := appeared(over, families)):
             lacks.append(f"the first sample of a new series is not kept by Google's collectors: {', '.join(names)}")
         metrics, notices = summaries(replicas, over.start_s, over.end_s)
@@ -209,12 +215,12 @@ class PrometheusSource:
             if name == PROCESS_START:
                 restarted = any(len(set(series.values)) > 1 for series in finite)
         if not self._names.keys() - reasons.keys():
-            raise NoMetrics(why)
+            raise NoMetrics("; ".join(dict.fromkeys(reasons.values())))
         return families, reasons
 
     def _samples(self, name: str, kind: MetricKind, over: Rounds) -> Asked:
         found = self._api.query(samples(name, self._where, over.last_s - over.start_s + LOOKBACK_S), over.last_s)
-        return Asked(kind, self._own(found, over))
+        return Asked(kind, [one for one in self._own(found, over) if over.there(one)])
 
     def _histogram(self, name: str, over: Rounds, restarted: bool) -> Asked:
         """Its edges where they are enough, else all of its samples."""
@@ -225,7 +231,8 @@ class PrometheusSource:
             after = self._own(self._api.query(asked, last_s), over)
             fell = any(series.name == RESETS and series.values[0] > 0 for series in after)
             ends = {(series.name, series.labels): series for series in after if series.name != RESETS}
-            if not fell and ends.keys() == {(series.name, series.labels) for series in before}:
+            whole = all(math.isfinite(series.values[0]) for series in (*before, *ends.values()))
+            if whole and not fell and ends.keys() == {(series.name, series.labels) for series in before}:
                 pairs = [(series, ends[series.name, series.labels]) for series in before]
                 both = [Series(a.name, a.labels, [first_s, last_s], [a.values[0], b.values[0]]) for a, b in pairs]
                 return Asked("histogram", both, edges=True)
@@ -250,9 +257,14 @@ class PrometheusSource:
         ]
         if fresh := [name for name in dict.fromkeys(lacking) if name not in self._said]:
             notices.append(f"{self._called} does not have {', '.join(fresh)}")
-        strange = f"the server calls its model {', '.join(sorted(self._strange))}, not {', '.join(self._models)}"
-        if self._strange and strange not in self._said:
+        strange = f"the server calls its model {', '.join(sorted(self._seen))}, not {', '.join(self._models)}"
+        unknown = bool(self._models and self._seen) and self._seen.isdisjoint(spelled(self._models))
+        if unknown and strange not in self._said:
             notices.append(f"{strange}: its metrics are taken")
             fresh.append(strange)
         self._said.update(fresh)
         return notices
+
+
+def _newest_s(series: Sequence[Series]) -> float:
+    return max((one.at_s[-1] for one in series if one.at_s), default=-math.inf)

@@ -46,7 +46,7 @@ class Api:
 
     def __str__(self) -> str:
         parts = urlsplit(self._url)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        return f"Prometheus at {parts._replace(netloc=parts.netloc.rpartition('@')[2], query='').geturl()}"
 
     def fresh(self) -> None:
         """A new point: there may be pauses again."""

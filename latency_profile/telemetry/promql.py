@@ -83,10 +83,12 @@ def series_of(rows: Iterable[dict[str, object]]) -> list[Series]:
     return found
 
 
-def of_models(series: Sequence[Series], models: Collection[str]) -> tuple[list[Series], set[str]]:
-    """The series of these models and those that name none; and, where none of them is left, all of them and what the
-    server calls its models."""
-    kept = [one for one in series if not one.models or not one.models.isdisjoint(models)]
-    if kept or not series or not models:
-        return (kept if models else list(series)), set()
-    return list(series), set().union(*(one.models for one in series))
+def spelled(models: Collection[str]) -> set[str]:
+    """What a server may call these models: by their names, or by the last part of a path."""
+    return {name for model in models for name in (model, model.rpartition("/")[2])}
+
+
+def of_models(series: Sequence[Series], models: Collection[str]) -> list[Series]:
+    """The series of these models and those that name none; all of them, where no series would be left."""
+    kept = [one for one in series if not one.models or not one.models.isdisjoint(spelled(models))]
+    return kept if models and kept else list(series)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median
 
 from latency_profile.telemetry.exposition import Family, Kind, Scrape
-from latency_profile.telemetry.fold import CLOCKS_S, COUNTED, PROCESS_START, Folded
+from latency_profile.telemetry.fold import COUNTED, Folded
 from latency_profile.telemetry.promql import Series
 
 LOOKBACK_S = 300.0  # how old a last sample may be, as Prometheus has it
@@ -38,6 +38,10 @@ class Rounds:
         place = bisect_right(self.scrapes[name], at_s) - 1
         found = self.scrapes[name][place] if place >= 0 else -math.inf
         return found if found >= at_s - self.ages_s[name] else None
+
+    def there(self, series: Series) -> bool:
+        """Whether a series had not ended before the point."""
+        return bool(series.at_s) and series.at_s[-1] > self.start_s - self.ages_s[series.instance]
 
     @property
     def late(self) -> list[str]:
@@ -96,13 +100,9 @@ class Asked:
 
 
 def folded(
-    over: Rounds, families: Mapping[str, Asked], tracked: Collection[str]
+    over: Rounds, families: Mapping[str, Asked], tracked: Collection[str], models: Collection[str]
 ) -> tuple[dict[str, Folded], list[str]]:
-    """Each replica's looks; and in words what its increases may lack.
-
-    A replica that was not there before the point brings no increases, unless its process is younger than that: what was
-    counted before is not known. One that was never there after its start brings nothing at all.
-    """
+    """Each replica's looks; and in words who has none: one that was never there after the point's start."""
     since_s = over.start_s if over.first_s is None else over.first_s
     found: dict[str, Folded] = {}
     lacking: list[str] = []
@@ -113,15 +113,11 @@ def folded(
             for family, asked in families.items()
             if (mine := [series for series in asked.series if series.instance == name])
         }
-        there = over.before(name) is not None
         looks = [look for at in times_s if (look := _look(over, name, at, own)) is not None]
         if not any(look.at_s > over.start_s for look in looks):
-            lacking.append(f"{_called(name)} was not scraped after the point's start")
+            lacking.append(f"{called(name)} was not scraped after the point's start")
             continue
-        if not there and not _young(own, since_s):
-            lacking.append(f"{_called(name)} was not scraped before the point")
-            looks = [_without_counted(look) for look in looks]
-        folds = Folded(tracked, None if there else since_s)
+        folds = Folded(tracked, since_s if over.before(name) is None else None, models)
         for look in looks:
             folds.add(look)
         found[name] = folds
@@ -134,10 +130,21 @@ def appeared(over: Rounds, families: Mapping[str, Asked]) -> list[str]:
     for family, asked in families.items():
         if asked.kind in COUNTED and not asked.edges:
             for series in asked.series:
-                before = over.before(series.instance) if series.instance in over.scrapes else None
-                if before is not None and series.at_s and series.at_s[0] > over.start_s:
+                if over.before(series.instance) is not None and series.at_s[0] > over.start_s:
                     late.add(family)
     return sorted(late)
+
+
+def stragglers(over: Rounds, families: Mapping[str, Asked]) -> list[str]:
+    """The families of which a series ends before its replica's last scrape: it ended, or has not arrived yet."""
+    early = set()
+    for family, asked in families.items():
+        if asked.kind in COUNTED and not asked.edges:
+            for series in asked.series:
+                last_s = over.seen(series.instance, over.last_s)
+                if last_s is not None and series.at_s[-1] < last_s:
+                    early.add(family)
+    return sorted(early)
 
 
 def _look(over: Rounds, name: str, at_s: float, families: Mapping[str, Asked]) -> Scrape | None:
@@ -157,15 +164,6 @@ def _look(over: Rounds, name: str, at_s: float, families: Mapping[str, Asked]) -
     return Scrape(at_s, known)
 
 
-def _young(families: Mapping[str, Asked], than_s: float) -> bool:
-    """Whether the process, if it tells, started after that time."""
-    starts = [value for series in families.get(PROCESS_START, Asked("gauge", [])).series for value in series.values]
-    return bool(starts) and min(starts) > than_s - CLOCKS_S
-
-
-def _without_counted(look: Scrape) -> Scrape:
-    return Scrape(look.at_s, {name: family for name, family in look.families.items() if family.kind not in COUNTED})
-
-
-def _called(name: str) -> str:
+def called(name: str) -> str:
+    """A replica's name; without labels that tell replicas apart there is only one."""
     return name or "the server"

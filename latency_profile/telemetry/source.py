@@ -13,6 +13,9 @@ from latency_profile.telemetry.readings import Readings
 from latency_profile.telemetry.told import Told
 from latency_profile.telemetry.vocabulary import PORTS, metrics_of
 
+SETTLE_S = 45.0  # some scrape intervals: they are mostly 15 or 30 s
+GOOGLE_SETTLE_S = 180.0  # and what its ingestion takes
+
 
 @dataclass(frozen=True, slots=True)
 class MetricsSpec:
@@ -34,7 +37,7 @@ class MetricsSpec:
     namespace: str | None = None
     job: str | None = None
     required: bool = True  # False: a source that is not there is a notice, no error
-    settle_s: float = 45.0  # longest wait for a scrape from after the point
+    settle_s: float | None = None  # longest wait for a scrape from after the point; None: SETTLE_S, or GOOGLE_SETTLE_S
     ready_s: float = 30.0  # longest wait of `check` for Prometheus' first scrape of the server
 
 
@@ -117,7 +120,7 @@ def _prometheus(spec: MetricsSpec, google: bool) -> MetricsSource:
         namespace=spec.namespace,
         job=spec.job,
         models=spec.models,
-        settle_s=spec.settle_s,
+        settle_s=spec.settle_s or (GOOGLE_SETTLE_S if google else SETTLE_S),
         ready_s=spec.ready_s,
     )
 
