@@ -57,6 +57,10 @@ def test_one_of_two_replicas_is_restarted_in_mid_point(tmp_path: Path) -> None:
         doomed = over.enter_context(simulator(folders[1], *TIMING, "--port", str(port)))
         url = over.enter_context(balancer([int(steady.url.rpartition(":")[2]), port]))
         flags = [f"--url={url}", f"--metrics-urls={steady.url}/metrics,{doomed.url}/metrics", "--retries=3"]
+        flags += [
+            "--arrival=gamma",
+            "--burstiness=0.05",
+        ]  # bursts need connections, and idle ones go: both get new ones
         thread = threading.Thread(target=lambda: profiled.append(open_loop(folders[3], 40, 12, *flags)))
         thread.start()
         time.sleep(7.0)  # of which it takes a second or two to begin

@@ -123,7 +123,6 @@ def test_a_point_seen_through_prometheus(server: Exporter, url: str) -> None:
             assert row[key] == pytest.approx(value(url, f"histogram_quantile({q}, {grown})")), key
     assert told.metrics["vllm:request_generation_tokens"]["Mean"] == pytest.approx(1216.0 / 19.0)
 
-@pytest.mark.slow
     assert "vllm:kv_cache_usage_perc" in told.metrics
     assert "vllm:gpu_cache_usage_perc" not in told.metrics  # the old name of a server that has the new one: no notice
     assert told.notices == []
@@ -138,8 +137,10 @@ def test_a_point_seen_through_prometheus(server: Exporter, url: str) -> None:
     assert found.start_s == pytest.approx(first - start)
     assert found.end_s == pytest.approx(last - start)
     assert [found.gauges["running"][found.times_s.index(at - start)] for at in scrapes if start < at <= end] == inside
-def test_old_names_serve_and_what_is_lacking_is_named_once(server: Exporter, url: str) -> None:
+
+
 @pytest.mark.slow
+def test_old_names_serve_and_what_is_lacking_is_named_once(server: Exporter, url: str) -> None:
     text = BEFORE.replace("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")
     server.text = re.sub(r"(?m)^.*vllm:(e2e_request_latency_seconds|num_preemptions_total).*\n", "", text)
     wait_for(url, f"vllm:gpu_cache_usage_perc{WHERE}")
@@ -158,6 +159,9 @@ def test_old_names_serve_and_what_is_lacking_is_named_once(server: Exporter, url
     start = time.time()
     time.sleep(3)
     assert seen_by.point_finished(start, time.time()).notices == []
+
+
+@pytest.mark.slow
 def test_the_end_of_a_point_waits_for_the_next_scrape(server: Exporter, tmp_path: Path) -> None:
     with prometheus(tmp_path / "slow", [server.port], interval="3s") as url:
         wait_for(url, f"vllm:num_requests_running{WHERE}")
@@ -214,7 +218,6 @@ def test_a_restart_between_two_scrapes_keeps_what_was_counted(server: Exporter, 
 
 
 def test_two_replicas_add_up_and_each_is_told(server: Exporter, tmp_path: Path) -> None:
-@pytest.mark.slow
     with exporter(BEFORE) as other, prometheus(tmp_path / "two", [server.port, other.port]) as url:
         seen_by = source(url)
         seen_by.check()
@@ -240,6 +243,9 @@ def test_two_replicas_add_up_and_each_is_told(server: Exporter, tmp_path: Path) 
     middle = [value for at, value in zip(found.times_s, found.gauges["running"], strict=True) if 0.5 < at < 3.0]
     assert len(middle) >= 4
     assert middle == [8.0] * len(middle)
+
+
+@pytest.mark.slow
 def test_a_replica_that_leaves_is_said_and_counted_until_then(server: Exporter, tmp_path: Path) -> None:
     with exporter(BEFORE) as other, prometheus(tmp_path / "two", [server.port, other.port]) as url:
         wait_for(url, f"count(vllm:num_requests_running{WHERE}) == 2")
@@ -259,7 +265,6 @@ def test_a_replica_that_leaves_is_said_and_counted_until_then(server: Exporter, 
 @pytest.mark.slow
 @pytest.mark.parametrize("young", [True, False])
 def test_a_replica_that_comes_counts_from_zero_if_it_is_new(server: Exporter, tmp_path: Path, young: bool) -> None:
-@pytest.mark.slow
     with exporter(BEFORE) as other, prometheus(tmp_path / "two", [server.port, other.port]) as url:
         other.status = 503
         wait_for(url, f"vllm:num_requests_running{WHERE}")
@@ -273,6 +278,9 @@ def test_a_replica_that_comes_counts_from_zero_if_it_is_new(server: Exporter, tm
     assert increase(told, "vllm:generation_tokens_total") == (1263.0 if young else 0.0)
     assert told.readings is not None
     assert (told.readings.at_least is None) == young
+
+
+@pytest.mark.slow
 def test_only_the_models_series_count(server: Exporter, tmp_path: Path) -> None:
     text = AFTER.replace('model_name="smollm2-135m"', 'model_name="another"')
     with (
@@ -329,9 +337,10 @@ tgi_request_input_length_bucket{{le="+Inf"}} {count}
 tgi_request_input_length_sum {tokens}
 tgi_request_input_length_count {count}
 """
+
+
 @pytest.mark.slow
 def test_the_sum_of_a_histogram_counts_tokens(tmp_path: Path) -> None:
-@pytest.mark.slow
     with exporter(TGI_TEXT.format(count=2, tokens=70)) as server, prometheus(tmp_path / "tgi", [server.port]) as url:
         seen_by = source(url, TGI)
         seen_by.check()
@@ -343,6 +352,9 @@ def test_the_sum_of_a_histogram_counts_tokens(tmp_path: Path) -> None:
         assert told.readings is not None
         assert told.readings.counters == {"requests": 10.0, "prompt_tokens": 500.0}
         assert "tgi_request_duration" in told.notices[-1]
+
+
+@pytest.mark.slow
 def test_increase_agrees_within_what_it_extrapolates(tmp_path: Path) -> None:
     """Prometheus 2.42, promql/functions.go, extrapolatedRate: of n samples in the window [s, e], the first at f and the
     last at l, with the mean interval i = (l - f) / (n - 1), it takes the growth between f and l times

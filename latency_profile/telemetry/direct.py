@@ -63,7 +63,10 @@ class DirectSource:
         metrics, notices = summaries(watch.replicas, start_unix_s, end_unix_s)
         notices += [f"no server metrics at the end of the point: {why}" for why in watch.failures.values()]
         lacking = "; ".join(watch.failures.values()) or None
-        return Told(metrics, readings("direct", self._known, watch.replicas, start_unix_s, lacking=lacking), notices)
+        found = readings("direct", self._known, watch.replicas, start_unix_s, lacking=lacking)
+        if found is not None and found.missing:
+            notices.append(f"the server's metrics lack {', '.join(found.missing)}")
+        return Told(metrics, found, notices)
 
     def _busy(self, watch: Watch, start_unix_s: float) -> bool:
         found = readings("direct", self._known, watch.replicas, start_unix_s)

@@ -142,6 +142,7 @@ class Sources:
         self._any_needed = any_needed
         self._sources: list[MetricsSource] = []
         self._notices: list[str] = []
+        self._said: set[str] = set()
 
     def check(self) -> None:
         """Opens them. Raises ServerUnavailable where one that is asked for is not there, or none is."""
@@ -170,14 +171,15 @@ class Sources:
             source.point_abandoned()
 
     def point_finished(self, start_unix_s: float, end_unix_s: float) -> Gathered:
-        """As MetricsSource's."""
+        """As MetricsSource's. What was said of an earlier point in the same words is not said again."""
         metrics: Metrics = {}
         notices = list(self._notices)
-        self._notices = []
         found: list[Readings] = []
         for source in reversed(self._sources):  # the server's own look is taken first: Prometheus waits
             told = source.point_finished(start_unix_s, end_unix_s)
             metrics |= told.metrics
             notices += told.notices
             found += [told.readings] if told.readings is not None else []
-        return Gathered(metrics, found, notices)
+        fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._said]
+        self._said.update(fresh)
+        return Gathered(metrics, found, fresh)

@@ -1,9 +1,13 @@
-"""What stands before several replicas: each connection goes to the next of them that takes one."""
+"""What stands before several replicas: each connection goes to the next of them that takes one, and ends when it has
+been idle for a while."""
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
+
+IDLE_S = 0.3
 
 
 class Balancer:
@@ -30,9 +34,7 @@ class Balancer:
             if upstream is None:
                 client.close()
                 continue
-            for one, other in ((client, upstream), (upstream, client)):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                threading.Thread(target=_copy, args=(one, other), daemon=True).start()
+            _Pair(client, upstream)
 
     def _upstream(self) -> socket.socket | None:
         for _ in self._ports:
@@ -43,17 +45,35 @@ class Balancer:
         return None
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        source.settimeout(None)
-        while piece := source.recv(65536):
-            sink.sendall(piece)
-    except OSError:
-        pass  # the other direction ends it, too
-    finally:
-        for end in (source, sink):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+class _Pair:
+    """Two connections as one."""
+
+    def __init__(self, client: socket.socket, upstream: socket.socket) -> None:
+        self._last_s = time.monotonic()
+        for source, sink in ((client, upstream), (upstream, client)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            source.settimeout(IDLE_S)
+            threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while True:
+                try:
+                    piece = source.recv(65536)
+                except TimeoutError:
+                    if time.monotonic() - self._last_s < IDLE_S:
+                        continue
+                    break
+                if not piece:
+                    break
+                self._last_s = time.monotonic()
+                sink.sendall(piece)
+        except OSError:
+            pass  # reset by one of the two: the other one is told below
+        finally:
+            for end in (source, sink):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager
