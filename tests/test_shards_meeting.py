@@ -215,7 +215,9 @@ def test_a_start_that_cannot_be_read_starts_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(point_run, "note_taker", lambda *_: None)
     monkeypatch.setattr(point_run, "_looker", lambda *_: None)
     workload = SimpleNamespace(requests=lambda *_: [])
-    bench: Any = SimpleNamespace(folder=tmp_path, chunks=None, workload=workload, chosen=None, models=())
+    bench: Any = SimpleNamespace(
+        folder=tmp_path, chunks=None, workload=workload, chosen=None, models=(), when_spelled=lambda: None
+    )
     nobody: Any = SimpleNamespace(meet=lambda _: None)
     none: Any = None
     run = point_run.run_point(bench, POINT, none, Interrupt(), none, none, nobody)
