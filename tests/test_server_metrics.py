@@ -1,6 +1,5 @@
 """A real server's metrics, read directly and through a real Prometheus at once, against what the client counted."""
 
-import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,7 +82,6 @@ def test_vllm(vllm_server: str, smollm2_tokenizer: Path, tmp_path: Path, load: s
         profiled = measure(vllm_server, url, smollm2_tokenizer, tmp_path, "--backend=vllm", load)
     check_exact(profiled, requests=True)
     both = profiled.point["server"]["reconciliation"]
-    print(json.dumps(both, indent=1))
     assert both["ttft"]["client_n"] == both["ttft"]["server_n"] == REQUESTS
     assert both["ttft"]["agrees"], both["ttft"]
     assert both["e2e"]["agrees"], both["e2e"]

@@ -1,6 +1,7 @@
 """Requests and tokens by the client's records and by the server's counters. Pure."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latency_profile import measures
 from latency_profile.records import NONE, Flag, Records, Status, TokenSource
@@ -55,7 +56,7 @@ def counted(client: float, most: float, server: float) -> Counted:
     )
 
 
-def attempts(records: Records) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def attempts(records: Records) -> NDArray[np.int64]:
     """How often each request went out, shape (requests,): retries, and the dead connections that were found."""
     sent = (records["sent_ns"] != NONE) & (records["status"] != Status.NOT_SENT)
     again = records["retries"].astype(np.int64) + ((records["flags"] & Flag.RESENT) != 0)

@@ -15,7 +15,7 @@ from latency_profile.server_view.structure import (
     ReadingsView,
     Series,
 )
-from latency_profile.statistics import NS_PER_S
+from latency_profile.statistics import NS_PER_S, mean_and_sd, quantile
 from latency_profile.telemetry.readings import Buckets, Readings
 
 
@@ -81,18 +81,11 @@ def _chosen(values: Sequence[float | None], within: Sequence[bool]) -> list[floa
 def _gauge(values: list[float]) -> GaugeView | None:
     if not values:
         return None
-    found = np.array(values)
-    p90, p95, p99 = (float(np.percentile(found, level)) for level in (90, 95, 99))
+    found = np.sort(values)
+    mean, sd = mean_and_sd(found)
+    at = {"min": 0.0, "median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "max": 1.0}
     return GaugeView(
-        n=len(found),
-        mean=float(found.mean()),
-        median=float(np.median(found)),
-        sd=float(found.std()),
-        min=float(found.min()),
-        max=float(found.max()),
-        p90=p90,
-        p95=p95,
-        p99=p99,
+        n=len(found), mean=mean, sd=sd, **{name: quantile(found, level) or 0.0 for name, level in at.items()}
     )
 
 

@@ -6,6 +6,7 @@ from latency_profile.records import Records
 from latency_profile.server_view import counts, times
 from latency_profile.server_view.structure import Cause, Counted, Discrepancy, Reconciliation, Timed
 from latency_profile.telemetry.readings import Readings
+from latency_profile.telemetry.vocabulary import spelled
 
 LACK_SHARE_LIMIT = 0.001  # of what the client had: a count that is off by less is rounding
 
@@ -31,7 +32,7 @@ def reconcile(records: Records, found: Readings) -> Reconciliation:
             *_other_models(records, found),
             *(each for what, both in counted.items() if both for each in _excess(what, both, generated)),
             *(each for what, both in counted.items() if both for each in _lack(records, found, what, both)),
-            *(each for what, both in timed.items() if both for each in _in_times(records, what, both)),
+            *(each for what, both in timed.items() if both for each in _in_times(what, both)),
         ],
     )
 
@@ -43,8 +44,8 @@ def excess_share(reconciliation: Reconciliation) -> float:
 
 
 def _other_models(records: Records, found: Readings) -> Iterator[Discrepancy]:
-    asked, told = set(records.context.models), set(found.models)
-    if told and not asked & told and not any(name.rpartition("/")[2] in told for name in asked):
+    asked, told = records.context.models, set(found.models)
+    if told and told.isdisjoint(spelled(asked)):
         yield Discrepancy(
             what="model",
             cause=Cause.OTHER_MODEL,
@@ -81,7 +82,7 @@ def _both(what: str, both: Counted) -> str:
     return f"The server counted {both.server:.0f} {what.replace('_', ' ')}, and this client had {ours}"
 
 
-def _in_times(records: Records, what: str, both: Timed) -> Iterator[Discrepancy]:
+def _in_times(what: str, both: Timed) -> Iterator[Discrepancy]:
     if what == "itl" and both.client_n < 0.99 * both.server_n:
         per_event = both.server_n / both.client_n
         yield Discrepancy(

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
+from latency_profile.statistics import mean_and_sd, quantile
 from latency_profile.telemetry.exposition import Labels, Scrape
 from latency_profile.telemetry.fold import Folded, SampleKey
 
@@ -136,19 +138,14 @@ def gauges(name: str, folds: Sequence[Folded], start_s: float, end_s: float) -> 
     }
 
 
-def described(values: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> dict[str, float]:
+def described(values: NDArray[np.float64]) -> dict[str, float]:
     """The statistics of a gauge's values, with NumPy's linear percentiles; nothing where there are none."""
-    found = values[np.isfinite(values)]
+    found = np.sort(values[np.isfinite(values)])
     if not len(found):
         return {}
-    return {
-        "Mean": float(found.mean()),
-        "Median": float(np.median(found)),
-        "Sd": float(found.std()),
-        "Min": float(found.min()),
-        "Max": float(found.max()),
-        **{key: float(np.percentile(found, 100 * QUANTILES[key])) for key in ("P90", "P95", "P99")},
-    }
+    mean, sd = mean_and_sd(found)
+    levels = {"Min": 0.0, "Max": 1.0, **QUANTILES}
+    return {"Mean": mean, "Sd": sd, **{key: quantile(found, level) or 0.0 for key, level in levels.items()}}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from latency_profile.errors import ServerUnavailable
 from latency_profile.server import NoAnswer, Server, server_at
 from latency_profile.telemetry.exposition import Scrape, parse
 
@@ -77,7 +76,3 @@ def doors_at(urls: Sequence[str], servers: Sequence[Server]) -> list[Door]:
         path = (parts.path if parts.path not in ("", "/") else PATH) + (f"?{parts.query}" if parts.query else "")
         doors.append(Door(replace(found, headers=own.headers) if own else found, path, everyone=True))
     return doors
-
-
-def unavailable(error: NoMetrics) -> ServerUnavailable:
-    return ServerUnavailable(f"no server metrics from {error}")

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from latency_profile.telemetry.exposition import Family, Kind, Labels, Scrape
-from latency_profile.telemetry.vocabulary import MODEL_LABELS
+from latency_profile.telemetry.vocabulary import models_in, spelled
 
 SampleKey = tuple[str, Labels]  # a sample's name, its labels
 
@@ -56,7 +56,7 @@ class Folded:
         self, tracked: Collection[str] = (), since_s: float | None = None, models: Collection[str] = ()
     ) -> None:
         self._tracked, self._since_s = frozenset(tracked), since_s
-        self._models = {name for model in models for name in (model, model.rpartition("/")[2])}
+        self._models = spelled(models)
         self._counted: dict[str, dict[SampleKey, _Counted]] = {}  # by family
         self._process: frozenset[float] = frozenset()
         self.kinds: dict[str, Kind] = {}
@@ -108,7 +108,7 @@ class Folded:
         return {key: state.growth for key, state in self._counted.get(family, {}).items()}
 
     def _of_models(self, family: Family) -> Family:
-        named = {key: models for key in family.samples if (models := _models_of(key[1]))}
+        named = {key: models for key in family.samples if (models := models_in(key[1]))}
         if family.kind in COUNTED:
             self.models |= {model for models in named.values() for model in models}
         others = {key for key, models in named.items() if not models & self._models}
@@ -158,10 +158,6 @@ def process_starts(scrape: Scrape) -> frozenset[float]:
     """When the processes behind the metrics started, Unix s, where they tell."""
     family = scrape.families.get(PROCESS_START)
     return frozenset(family.samples.values()) if family else frozenset()
-
-
-def _models_of(labels: Labels) -> set[str]:
-    return {text for label, text in labels if label in MODEL_LABELS}
 
 
 def without_bound(labels: Labels) -> Labels:

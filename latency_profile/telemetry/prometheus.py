@@ -39,11 +39,10 @@ from latency_profile.telemetry.promql import (
     of_models,
     samples,
     selector,
-    spelled,
 )
 from latency_profile.telemetry.rounds import LOOKBACK_S, Asked, Rounds, appeared, called, folded, rounds, stragglers
 from latency_profile.telemetry.told import Told
-from latency_profile.telemetry.vocabulary import Metric, MetricKind
+from latency_profile.telemetry.vocabulary import Metric, MetricKind, spelled
 
 __all__ = ["Api", "PrometheusSource"]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from latency_profile.telemetry.exposition import Labels
-from latency_profile.telemetry.vocabulary import MODEL_LABELS
+from latency_profile.telemetry.vocabulary import models_in, spelled
 
 PARTS = ("_bucket", "_sum", "_count")  # of a histogram
 RESETS = "resets"
@@ -35,7 +35,7 @@ class Series:
     @property
     def models(self) -> set[str]:
         """What the server calls the model; empty where it does not tell models apart."""
-        return {text for name, text in self.labels if name in MODEL_LABELS}
+        return models_in(self.labels)
 
     def finite(self) -> "Series":
         """Without what is no number."""
@@ -81,11 +81,6 @@ def series_of(rows: Iterable[dict[str, object]]) -> list[Series]:
         at_s, values = [float(at) for at, _ in pairs], [float(text) for _, text in pairs]
         found.append(Series(name, tuple(sorted(labels.items())), at_s, values))
     return found
-
-
-def spelled(models: Collection[str]) -> set[str]:
-    """What a server may call these models: by their names, or by the last part of a path."""
-    return {name for model in models for name in (model, model.rpartition("/")[2])}
 
 
 def of_models(series: Sequence[Series], models: Collection[str]) -> list[Series]:

@@ -5,7 +5,7 @@ counters "unknown", so that kinds have to be known too. Each was read in the ser
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -146,7 +146,7 @@ TGI = _metrics(
     (Q.GENERATED_TOKENS, "counter", "request_generated_tokens_sum"),
     (Q.E2E, "histogram", "request_duration"),
     (Q.QUEUE, "histogram", "request_queue_duration"),
-    (Q.TPOT, "histogram", "request_mean_time_per_token_duration"),
+    (None, "histogram", "request_mean_time_per_token_duration"),  # with the prefill in it: no TPOT
     (None, "histogram", "request_inference_duration"),
     (None, "histogram", "request_validation_duration"),
     (None, "counter?", "request_count"),
@@ -233,7 +233,17 @@ PREFIXES = {
 }
 DEFAULT = VLLM  # what a Prometheus is asked for where nothing tells which server it is: the commonest
 PORTS = {"tensorrt_llm_triton": 8002}  # of metrics, where that is not the server's own
-MODEL_LABELS = ("model_name", "model", "served_model_name")  # by which servers tell their models apart
+MODEL_LABELS = frozenset({"model_name", "model", "served_model_name"})  # by which servers tell their models apart
+
+
+def models_in(labels: Iterable[tuple[str, str]]) -> set[str]:
+    """What these labels call the model; empty where they do not tell models apart."""
+    return {text for name, text in labels if name in MODEL_LABELS}
+
+
+def spelled(models: Collection[str]) -> set[str]:
+    """What a server may call these models: by their names, or by the last part of a path."""
+    return {name for model in models for name in (model, model.rpartition("/")[2])}
 
 
 def metrics_of(backend: str, names: frozenset[str] | None = None) -> tuple[Metric, ...]:

@@ -23,21 +23,14 @@ RESOLVE_ROUNDS = 5  # host names are looked up every so many rounds
 class Watch:
     """Over one point. `begin`, then `end`; what was seen is in `replicas` by the names of their addresses."""
 
-    def __init__(
-        self,
-        doors: Sequence[Door],
-        tracked: Collection[str] = (),
-        models: Collection[str] = (),
-        period_s: float = PERIOD_S,
-    ) -> None:
-        self._doors, self._tracked, self._models, self._period_s = doors, tracked, models, period_s
+    def __init__(self, doors: Sequence[Door], tracked: Collection[str], models: Collection[str]) -> None:
+        self._doors, self._tracked, self._models = doors, tracked, models
         self._places: list[tuple[str, Door, str | None]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="server metrics", daemon=True)
         self._first_s = 0.0
         self.replicas: dict[str, Folded] = {}
         self.failures: dict[str, str] = {}  # by place: why the last look at it failed
-        self.failed_looks = 0
 
     def begin(self) -> None:
         """The first look, and the thread. Where nobody answers it goes on trying."""
@@ -62,8 +55,8 @@ class Watch:
         number = 0
         while True:
             elapsed = time.monotonic() - began
-            number = int(elapsed / self._period_s) + 1  # a round that took long makes no burst of later ones
-            if self._over.wait(number * self._period_s - elapsed):
+            number = int(elapsed / PERIOD_S) + 1  # a round that took long makes no burst of later ones
+            if self._over.wait(number * PERIOD_S - elapsed):
                 return
             if number % RESOLVE_ROUNDS == 0:
                 self._resolve()
@@ -92,7 +85,6 @@ class Watch:
         seen: set[frozenset[float]] = set()
         for (name, _, _), scrape in zip(self._places, looks, strict=True):
             if scrape is None:
-                self.failed_looks += 1
                 continue
             process = process_starts(scrape)
             if process and process in seen:  # one process at two addresses
