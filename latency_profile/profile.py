@@ -107,7 +107,8 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
             targets = [server.target() for server in servers]
             models = models_to_ask(servers, backend, settings.models, default)
             workload = workload.for_models(models)
-            metrics = metrics_source(settings, servers, models)
+            leads = meeting is None or meeting.leads  # the merged point has shard 0's view of the server
+            metrics = metrics_source(settings, servers, models) if leads else None
         with _folder(settings) as folder, Fleet(processes) as fleet:
             ledger = Ledger(stores, settings.run_id, progress.say, lambda: bool(interrupt))
             urls = [server.url for server in servers]

@@ -38,6 +38,7 @@ from latency_profile.telemetry.readings import Readings
 from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
+    from latency_profile.hardware.exported import Exported
     from latency_profile.hardware.watch import HardwareWatch, PointWatch
     from latency_profile.telemetry.source import Sources
 
@@ -68,6 +69,8 @@ class Sweep:
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
         self._hardware: HardwareWatch | None = None
+        self._exported: Exported | None = None  # what a Prometheus knows of the last point's accelerators
+        self._absent: str | None = None  # why there are no figures of them, as it was last said
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
@@ -194,7 +197,8 @@ class Sweep:
             ) as measured,
         ):
             if hardware:
-                measured.context.hardware = hardware.of(measured.context)
+                measured.context.hardware = hardware.of(measured.context, self._exported)
+                self._say_absent(measured.context.hardware.absent)
             records = whole_of(self._meeting, measured, self._bench.folder) if self._meeting else measured
             path = self._save(point, records) if records is not None and len(records) else None
         if records is None:
@@ -243,7 +247,7 @@ class Sweep:
 
     @contextmanager
     def _watched(self) -> "Iterator[PointWatch | None]":
-        """Watches server and machine for a point, where their metrics are asked for; says once why there is no GPU."""
+        """Watches server and machine for a point, where their metrics are asked for."""
         if self._metrics is None:
             yield None
             return
@@ -251,22 +255,27 @@ class Sweep:
             from latency_profile.hardware.watch import HardwareWatch
 
             self._hardware = HardwareWatch(self._bench.targets)
-            if self._hardware.absent:
-                self._progress.say(f"no GPU figures: {self._hardware.absent}")
         try:
             with self._hardware.point() as watch:
                 yield watch
         finally:
             self._metrics.point_abandoned()  # where the point failed, nobody else would stop looking
 
+    def _say_absent(self, absent: str | None) -> None:
+        """Why there are no figures of accelerators, once for the profile."""
+        if absent is not None and absent != self._absent:
+            self._progress.say(f"no GPU figures: {absent}")
+        self._absent = absent
+
     def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()
         metrics: dict[str, dict[str, float]] = {}
         readings: list[Readings] = []
+        self._exported = None
         if self._metrics and self._interrupt:  # a Prometheus may have to be waited for, and there is no time left
             self._metrics.point_abandoned()
         elif self._metrics:
-            metrics, readings, notices = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
+            metrics, readings, notices, self._exported = self._metrics.point_finished(start_ns / 1e9, end_ns / 1e9)
             for notice in notices:
                 self._progress.say(notice)
         return {

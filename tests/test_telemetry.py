@@ -205,6 +205,14 @@ def test_another_process_that_is_younger_is_a_restart_and_counts_from_0() -> Non
     assert notices[0].startswith("the server restarted during the point (seen at 10.0 s)")
 
 
+def test_a_counter_that_falls_in_the_same_process_is_no_restart() -> None:
+    process = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1000\n"
+    before, after = (parse(f"# TYPE a counter\na {value}\n{process}") for value in (9, 4))
+    metrics, notices = deltas(Scrape(5000.0, before), Scrape(5010.0, after))
+    assert metrics["a"]["Increase"] == 4.0
+    assert notices == ["counters began anew during the point; increases lack what they lost: a"]
+
+
 def test_a_series_that_ended_is_said() -> None:
     before = '# TYPE a counter\na{pod="1"} 5\na{pod="2"} 7\n'
     metrics, notices = change(before, '# TYPE a counter\na{pod="1"} 6\n')
@@ -242,7 +250,7 @@ def test_the_direct_source_reads_the_edges(server: Exporter) -> None:
     time.sleep(0.5)
     server.text = AFTER
     started = time.monotonic()
-    metrics, _, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices, _ = source.point_finished(0.0, 0.0)
     assert time.monotonic() - started < 2.0
     assert notices == []
     assert metrics["vllm:generation_tokens_total"]["Increase"] == 1216.0
@@ -282,7 +290,7 @@ def test_a_failing_look_is_recorded_and_kills_nothing(server: Exporter, edge: st
     server.status = 503 if edge == "before" else 200
     source.point_started()
     server.status = 503 if edge == "after" else 200
-    metrics, (readings,), notices = source.point_finished(0.0, 0.0)
+    metrics, (readings,), notices, _ = source.point_finished(0.0, 0.0)
     assert metrics["vllm:num_requests_running"]["First"] == 0.0
     assert "vllm:prompt_tokens_total" not in metrics
     assert (readings.counters, readings.histograms) == ({}, {})
@@ -299,7 +307,7 @@ def test_no_look_at_all_is_one_notice(server: Exporter) -> None:
     source.check()
     server.status = 503
     source.point_started()
-    metrics, readings, notices = source.point_finished(0.0, 0.0)
+    metrics, readings, notices, _ = source.point_finished(0.0, 0.0)
     assert (metrics, readings) == ({}, [])
     assert len(notices) == 1
     assert notices[0].startswith("server metrics of this point are missing: http://127.0.0.1:")
@@ -310,7 +318,7 @@ def test_a_source_that_is_not_required_is_a_notice(server: Exporter) -> None:
     source = open_source(spec(server, required=False))
     source.check()
     source.point_started()
-    metrics, _, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices, _ = source.point_finished(0.0, 0.0)
     assert metrics == {}
     assert "HTTP status 404" in notices[0]
 
@@ -323,7 +331,7 @@ def test_auto_goes_on_without_google_where_its_credentials_do_not_serve(
     source.check()
     source.point_started()
     server.text = AFTER
-    metrics, _, notices = source.point_finished(0.0, 0.0)
+    metrics, _, notices, _ = source.point_finished(0.0, 0.0)
     assert metrics["vllm:generation_tokens_total"]["Increase"] == 1216.0
     assert "no Google Cloud credentials" in notices[0]
     with pytest.raises(ServerUnavailable, match="no Google Cloud credentials"):

@@ -1,6 +1,6 @@
 """Stores a running point in parts: `python -m latency_profile.chunks`. An Order comes in, a Done goes out, as JSON.
 
-It gives way to everything else on the machine (nice 19) and rests nine times as long as it has worked. It ends with the
+It gives way to everything else on the machine (nice 10) and rests nine times as long as it has worked. It ends with the
 line "end", when the records are whole; where its parent is gone without one, it stores what is left first.
 """
 

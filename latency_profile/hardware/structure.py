@@ -5,11 +5,13 @@ Python and NVML.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 # One value a sample; None: that one could not be had. In place of the whole series None: the card, or the driver, has
 # no such thing, which is not the same as 0.
 Series = list[float | None] | None
 Counts = list[int | None] | None
+Source = Literal["nvml", "dcgm", "gke"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,21 @@ class GpuReadings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TpuReadings:
+    """One chip, as GKE samples it once a minute; all series of the length of `times_s`."""
+
+    accelerator: str | None  # GKE's id of the chip
+    name: str | None  # its kind
+    pod: str | None  # that has it
+    times_s: list[float]  # since the point's start
+    duty_cycle: Series  # share of the sampling period in which anything ran
+    tensorcore_utilization: Series  # share of the peak rate of matrix operations
+    memory_bandwidth_utilization: Series
+    memory_used_bytes: Counts
+    memory_total_bytes: Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostReadings:
     """CPUs and memory of this machine; in a container mostly those of its host."""
 
@@ -49,7 +66,9 @@ class HardwareReadings:
     """Over one point."""
 
     gpus: list[GpuReadings] = field(default_factory=list)
-    absent: str | None = None  # why there are no GPUs, in a line
+    tpus: list[TpuReadings] = field(default_factory=list)
+    source: Source | None = None  # who told of the accelerators
+    absent: str | None = None  # why there are no accelerators, in a line
     host: HostReadings | None = None  # of the client's machine; None where the system does not tell
     server_here: bool = False  # whether that is the server's machine too
     notices: list[str] = field(default_factory=list)  # what went wrong with single GPUs

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from latency_profile.hardware.structure import GpuReadings, HardwareReadings, HostReadings
+from latency_profile.hardware.structure import GpuReadings, HardwareReadings, HostReadings, Source, TpuReadings
 from latency_profile.measures import Window, all_rows
 from latency_profile.rates import rates_in
 from latency_profile.records import Records
@@ -72,6 +72,20 @@ class GpuSummary(_Whole, frozen=True, kw_only=True):
     ]
 
 
+class TpuSummary(_Whole, frozen=True, kw_only=True):
+    """One chip over the window, of samples a minute apart. null: not told, or fewer than two samples fell into it."""
+
+    accelerator: str | None
+    name: str | None
+    pod: str | None
+    samples: Annotated[int, Meta(ge=0, description="inside the window")]
+    duty_cycle: Annotated[Gauge | None, Meta(description="share of the time in which anything ran")]
+    tensorcore_utilization: Annotated[Gauge | None, Meta(description="share of the peak rate of matrix operations")]
+    memory_bandwidth_utilization: Gauge | None
+    memory_used_bytes: Gauge | None
+    memory_total_bytes: Gauge | None
+
+
 class EnergyUse(_Whole, frozen=True, kw_only=True):
     """Of all GPUs and all models together, from window.rates_start_s to window.end_s."""
 
@@ -97,7 +111,9 @@ class HostSummary(_Whole, frozen=True, kw_only=True):
 class Telemetry(_Whole, frozen=True, kw_only=True):
     """The machines while the point ran."""
 
+    source: Annotated[Source | None, Meta(description="who told of the accelerators: this machine, or exporters")]
     gpus: list[GpuSummary]
+    tpus: list[TpuSummary]
     absent: Annotated[str | None, Meta(description="why there are no GPUs, in a line")]
     energy: Annotated[EnergyUse | None, Meta(description="null without GPUs, and where the window has no length")]
     host: Annotated[HostSummary | None, Meta(description="null where the system does not tell")]
@@ -128,7 +144,9 @@ def telemetry(records: Records, span: Window, usable: bool) -> Telemetry | None:
         energy = energy_use(readings.gpus, filled.start_ns / NS_PER_S, filled.end_ns / NS_PER_S, tokens_per_s)
     took_s, seconds = readings.sampling_cpu_s, readings.sampling_s
     return Telemetry(
+        source=readings.source,
         gpus=[gpu_summary(gpu, start_s, end_s) for gpu in readings.gpus],
+        tpus=[tpu_summary(tpu, start_s, end_s) for tpu in readings.tpus],
         absent=readings.absent,
         energy=energy,
         host=host_summary(readings, start_s, end_s),
@@ -164,6 +182,25 @@ def gpu_summary(gpu: GpuReadings, start_s: float, end_s: float) -> GpuSummary:
         energy_by=None if energy is None else energy[1],
         throttled_share=None if found is None else found.share,
         throttled_by=None if found is None else found.by,
+    )
+
+
+def tpu_summary(tpu: TpuReadings, start_s: float, end_s: float) -> TpuSummary:
+    """One chip from start_s to end_s, since the point's start."""
+
+    def over(series: Sequence[float | None] | None) -> Gauge | None:
+        return gauge(_inside(tpu.times_s, series, start_s, end_s))
+
+    return TpuSummary(
+        accelerator=tpu.accelerator,
+        name=tpu.name,
+        pod=tpu.pod,
+        samples=sum(start_s <= at <= end_s for at in tpu.times_s),
+        duty_cycle=over(tpu.duty_cycle),
+        tensorcore_utilization=over(tpu.tensorcore_utilization),
+        memory_bandwidth_utilization=over(tpu.memory_bandwidth_utilization),
+        memory_used_bytes=over(tpu.memory_used_bytes),
+        memory_total_bytes=over(tpu.memory_total_bytes),
     )
 
 

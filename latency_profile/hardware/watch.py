@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
+from latency_profile.hardware.exported import Exported
 from latency_profile.hardware.host import HostSampler
 from latency_profile.hardware.local import is_local
 from latency_profile.hardware.nvml import Gpus, NoGpus, Sampler
-from latency_profile.hardware.structure import HardwareReadings
+from latency_profile.hardware.structure import HardwareReadings, Source
 from latency_profile.hardware.ticker import NS
 from latency_profile.records import PointContext
 from latency_profile.sender.job import Target
@@ -55,10 +57,15 @@ class PointWatch:
             self._came_back = self._sampler.stop() if self._sampler else True
         return self._came_back
 
-    def of(self, context: PointContext) -> HardwareReadings:
-        """What was read of the point. Ends the sampling."""
+    def of(self, context: PointContext, exported: Exported | None = None) -> HardwareReadings:
+        """What was read of the point; where nothing was here, what the cluster's exporters told. Ends the sampling."""
         length_ns = max(context.measured_ns, round((context.duration_s or 0.0) * NS))
-        return self.readings(context.started_monotonic_ns, context.started_monotonic_ns + length_ns)
+        found = self.readings(context.started_monotonic_ns, context.started_monotonic_ns + length_ns)
+        if found.gpus or exported is None:
+            return found
+        absent = "; ".join(filter(None, (found.absent, exported.absent))) if exported.absent else None
+        source: Source | None = "dcgm" if exported.gpus else "gke" if exported.tpus else None
+        return replace(found, gpus=exported.gpus, tpus=exported.tpus, source=source, absent=absent)
 
     def readings(self, start_ns: int, until_ns: int) -> HardwareReadings:
         """What was read between these monotonic times; times are from the first. Ends the sampling."""
@@ -66,6 +73,7 @@ class PointWatch:
         sampler = self._sampler
         return HardwareReadings(
             gpus=sampler.readings(start_ns, until_ns) if sampler else [],
+            source="nvml" if sampler else None,
             absent=self._absent,
             host=self._host.readings(start_ns, until_ns),
             server_here=self._server_here,

@@ -96,6 +96,9 @@ def _lacking(replicas: Mapping[str, Folded], lacking: str | None, used: set[str]
     late = [name for name, folded in replicas.items() if folded.late]
     if late:
         reasons.append(f"{', '.join(late)} did not tell at the beginning")
+    anew = sorted({name for folded in replicas.values() if not folded.restarts_s for name in folded.reset & used})
+    if anew:
+        reasons.append(f"began anew: {', '.join(anew)}")
     ended = sorted({name for folded in replicas.values() for name in folded.gone & used})
     if ended:
         reasons.append(f"series ended: {', '.join(ended)}")

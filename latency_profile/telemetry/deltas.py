@@ -62,6 +62,9 @@ def summaries(replicas: Mapping[str, Folded], start_s: float, end_s: float) -> t
             metrics[name], beyond = distribution(name, growth)
             if beyond:
                 notices.append(f"{name}: {', '.join(beyond)} lie beyond its last bucket; shown is that bucket's bound")
+    anew = sorted({name for folded in folds if not folded.restarts_s for name in folded.reset})
+    if anew:
+        notices.append(f"counters began anew during the point; increases lack what they lost: {', '.join(anew)}")
     gone = sorted({name for folded in folds for name in folded.gone})
     if gone:
         notices.append(f"series ended during the point; increases may lack some of theirs: {', '.join(gone)}")

@@ -97,7 +97,7 @@ class Folded:
                     counted[key].restart()
                 else:
                     self.gone.add(name)
-        if restarted or fell:
+        if restarted or (fell and not process):  # a process that says that it is the same has only begun counting anew
             self.restarts_s.append(scrape.at_s)
         self._process = process
         self.looks_s.append(scrape.at_s)

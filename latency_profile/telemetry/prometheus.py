@@ -19,12 +19,14 @@ the point's start counts as the point's; between two points it does nothing, sin
 What is not there is absent, never 0. The clocks of this machine and of Prometheus are taken to agree.
 """
 
+import json
 import math
 import time
 from collections.abc import Collection, Sequence
 from typing import Literal
 
 from latency_profile.errors import ServerUnavailable
+from latency_profile.hardware.exported import Exported, Whose, exported
 from latency_profile.telemetry.common import counter_samples, readings
 from latency_profile.telemetry.deltas import summaries
 from latency_profile.telemetry.doors import NoMetrics
@@ -46,6 +48,7 @@ from latency_profile.telemetry.vocabulary import Metric, MetricKind, spelled
 
 __all__ = ["Api", "PrometheusSource"]
 
+BEFORE_S = 120.0  # before a point: where an accelerator stood then, at one sample a minute
 POLL_S = 0.5
 LONGEST_POLL_S = 5.0
 FEW_SCRAPES = 5  # fewer inside a point make its gauges' percentiles doubtful
@@ -78,6 +81,7 @@ class PrometheusSource:
         self._source: Literal["prometheus", "google"] = source
         self._called = "Google Managed Prometheus" if source == "google" else "Prometheus"
         self._where = selector(cluster=cluster, namespace=namespace, job=job)
+        self._cluster, self._namespace = cluster, namespace
         self._settle_s, self._ready_s = settle_s, ready_s
         self._names: dict[str, MetricKind] = {
             name: kind for kind in KINDS for metric in metrics if metric.kind == kind for name in metric.names
@@ -85,6 +89,7 @@ class PrometheusSource:
         self._pulse: str | None = None  # a metric that the server has
         self._said: set[str] = set()  # what has been said once for the whole profile
         self._seen: set[str] = set()  # what the server calls its models
+        self._pods: set[str] = set()  # that serve, where the series say so
 
     def check(self) -> None:
         """Waits up to `ready_s` for the first scrape. Raises ServerUnavailable for a Prometheus that cannot be reached
@@ -118,6 +123,18 @@ class PrometheusSource:
             return self._told(over)
         except NoMetrics as error:
             return Told({}, None, [f"server metrics of this point are missing: {error}"])
+
+    def accelerators(self, start_unix_s: float) -> Exported:
+        """What the exporters of the cluster say of the server's accelerators, from before the point until now; to be
+        asked after `point_finished`, which finds out whose they are. Does not raise."""
+
+        def ask(name: str) -> list[Series]:
+            label = "cluster_name" if name.startswith("kubernetes_io:") else "cluster"
+            where = f"{{{label}={json.dumps(self._cluster, ensure_ascii=False)}}}" if self._cluster else ""
+            return self._api.query(samples(name, where, time.time() - start_unix_s + BEFORE_S))
+
+        whose = Whose(frozenset(self._pods), self._namespace)
+        return exported(ask, whose, start_unix_s, tpus=self._source == "google")
 
     def _wait(self, start_s: float, end_s: float) -> Rounds | None:
         """Until every replica has a sample from after the point, or for `settle_s`; None where there is no sample."""
@@ -157,6 +174,7 @@ class PrometheusSource:
         """Without other models' and, once it is known who they are, what is of no replica."""
         there = [one for one in series if over is None or one.instance in over.scrapes]
         self._seen.update(*(one.models for one in there))
+        self._pods |= {text for one in there for label, text in one.labels if label == "pod"}
         return of_models(there, self._models)
 
     def _told(self, over: Rounds) -> Told:

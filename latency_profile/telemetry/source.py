@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from latency_profile.errors import ServerUnavailable, UsageError
 from latency_profile.server import Server
@@ -12,6 +12,9 @@ from latency_profile.telemetry.doors import doors_at, own_doors
 from latency_profile.telemetry.readings import Readings
 from latency_profile.telemetry.told import Told
 from latency_profile.telemetry.vocabulary import PORTS, metrics_of
+
+if TYPE_CHECKING:
+    from latency_profile.hardware.exported import Exported
 
 SETTLE_S = 45.0  # some scrape intervals: they are mostly 15 or 30 s
 GOOGLE_SETTLE_S = 180.0  # and what its ingestion takes
@@ -58,12 +61,21 @@ class MetricsSource(Protocol):
         and says why; it does not raise for that."""
 
 
+@runtime_checkable
+class KnowsAccelerators(Protocol):
+    """A source that also knows the cluster's accelerators."""
+
+    def accelerators(self, start_unix_s: float) -> "Exported":
+        """Those of the server, after `point_finished`."""
+
+
 class Gathered(NamedTuple):
     """What all sources together tell of a point."""
 
     metrics: Metrics
     readings: list[Readings]  # those that are exact first
     notices: list[str]
+    accelerators: "Exported | None"  # None: no source knows of any
 
 
 def open_source(spec: MetricsSpec) -> "Sources":
@@ -182,4 +194,5 @@ class Sources:
             found += [told.readings] if told.readings is not None else []
         fresh = [notice for notice in dict.fromkeys(notices) if notice not in self._said]
         self._said.update(fresh)
-        return Gathered(metrics, found, fresh)
+        knowing = next((source for source in self._sources if isinstance(source, KnowsAccelerators)), None)
+        return Gathered(metrics, found, fresh, knowing.accelerators(start_unix_s) if knowing else None)

@@ -1,6 +1,6 @@
 """Looks at a running point: `python -m latency_profile.until_ci`. An Order comes on standard input, Looks go out.
 
-It gives way to everything else on the machine (nice 19), and pauses nine times as long as it has worked, so that it
+It gives way to everything else on the machine (nice 10), and pauses nine times as long as it has worked, so that it
 takes a tenth of a core at most; what it then has not read, it reads later, and if it falls behind it follows fewer
 requests. A look that comes late ends the point later, and does nothing else.
 """
