@@ -1,9 +1,10 @@
 """What it costs a measurement to read the server's metrics meanwhile: TTFT p99 with and without, at 20,000 tokens/s.
 
 `python -m benchmarks.scraping`: points of one plan against the embedded server on a fixed timeline, in turn without
-reading, with the server's own /metrics read once a second, and, where Debian's `prometheus` is installed, with a
-Prometheus that scrapes it once a second and is asked at the point's end. Ends with 1 where the 95 % interval of the
-mean difference (Student's t, over the runs) leaves out 0.
+reading; with somebody else reading the server's /metrics once a second, which is what answering costs the server; with
+this tool reading it; and, where Debian's `prometheus` is installed, with a Prometheus beside that scrapes it once a
+second too and is asked at the point's end. Ends with 1 where the 95 % interval of a mean difference (Student's t, over
+the runs) leaves out 0.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -44,25 +47,58 @@ def main() -> int:
     parser.add_argument("--tokens-per-s", type=float, default=20_000.0)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--runs", type=int, default=5, help="of each kind, in turn")
+    parser.add_argument("--kinds", help="only these, comma-separated; the first is what others are held against")
     wanted = parser.parse_args()
+    kinds = ["none", "somebody else", "direct", *(["direct and Prometheus"] if shutil.which("prometheus") else [])]
     found: dict[str, list[Point]] = {}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as over:
-        server = over.enter_context(simulator(Path(folder), *TIMING))
-        kinds = {"none": [], "direct": ["--scrape-server-metrics"]}
-        if shutil.which("prometheus"):
-            port = urlsplit(server.url).port or 0
-            url = over.enter_context(prometheus(Path(folder) / "prometheus", [port], interval="1s"))
-            kinds["direct and Prometheus"] = ["--scrape-server-metrics", f"--prometheus-url={url}"]
+    with tempfile.TemporaryDirectory() as folder, simulator(Path(folder), *TIMING) as server:
         for run in range(wanted.runs):
-            for kind, flags in kinds.items():
-                place = Path(folder) / f"{kind.split()[-1]}-{run}"
+            for number, kind in enumerate(kinds if wanted.kinds is None else wanted.kinds.split(",")):
+                place = Path(folder) / f"{run}-{number}"
                 place.mkdir()
                 rate = wanted.tokens_per_s / TOKENS
-                found.setdefault(kind, []).append(measure(server.url, rate, wanted.seconds, place, flags))
+                with reading(kind, server.url, place) as flags:
+                    found.setdefault(kind, []).append(measure(server.url, rate, wanted.seconds, place, flags))
     print("| read | run | TTFT p99, ms | 95 % interval | verdict | looks |\n|---|---|---|---|---|---|")
     for row in rows(found):
         print(f"| {' | '.join(row)} |")
     return judge(found)
+
+
+@contextmanager
+def reading(kind: str, url: str, folder: Path) -> Iterator[list[str]]:
+    """Who reads the metrics meanwhile; gives the flags for it. Raises ValueError for a kind that does not exist."""
+    with ExitStack() as over:
+        if kind == "none":
+            yield []
+        elif kind == "somebody else":
+            over.enter_context(somebody(f"{url}/metrics"))
+            yield []
+        elif kind == "direct":
+            yield ["--scrape-server-metrics"]
+        elif kind == "direct and Prometheus":
+            there = over.enter_context(prometheus(folder / "prometheus", [urlsplit(url).port or 0], interval="1s"))
+            yield ["--scrape-server-metrics", f"--prometheus-url={there}"]
+        else:
+            raise ValueError(f"no such kind: {kind}")
+
+
+@contextmanager
+def somebody(url: str) -> Iterator[None]:
+    """Reads this once a second, and throws it away."""
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.wait(1.0):
+            urllib.request.urlopen(url).read()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def measure(url: str, rate: float, seconds: float, folder: Path, flags: list[str]) -> Point:
@@ -98,7 +134,7 @@ def rows(found: dict[str, list[Point]]) -> Iterator[list[str]]:
 def judge(found: dict[str, list[Point]]) -> int:
     """Prints each kind's mean difference with its interval; 1 where one leaves out 0."""
     code = 0
-    plain = found.pop("none")
+    plain = found.pop(next(iter(found)))
     for kind, points in found.items():
         differences = np.array([point.p99 - other.p99 for point, other in zip(points, plain, strict=True)])
         mean = float(differences.mean())

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from latency_profile.simulator.job import Job, Stats
 from latency_profile.simulator.log import Finish
@@ -53,12 +54,19 @@ def heading(name: str, kind: str, text: str) -> tuple[str, str]:
 def histogram_lines(name: str, histogram: Histogram, labels: Mapping[str, str]) -> Iterator[str]:
     """Buckets, count and sum, as prometheus_client writes them."""
     below = 0
-    for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
+    series = _bucket_series(name, tuple(histogram.bounds), tuple(labels.items()))
+    for bucket, count in zip(series, histogram.counts, strict=True):
         below += count
-        bounded = labelled({**labels, "le": "+Inf" if bound is None else repr(float(bound))})
-        yield f"{name}_bucket{bounded} {float(below)!r}"
+        yield f"{bucket} {float(below)!r}"
     yield f"{name}_count{labelled(labels)} {float(below)!r}"
     yield f"{name}_sum{labelled(labels)} {float(histogram.total)!r}"
+
+
+@lru_cache(maxsize=256)
+def _bucket_series(name: str, bounds: tuple[float, ...], labels: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """Names and labels of all buckets: most of the text, and the answer to a scrape holds up whatever is due then."""
+    every = [*(repr(float(bound)) for bound in bounds), "+Inf"]
+    return tuple(f"{name}_bucket{labelled({**dict(labels), 'le': bound})}" for bound in every)
 
 
 class Meter:
