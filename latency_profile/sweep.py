@@ -39,6 +39,7 @@ from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
     from latency_profile.hardware.exported import Exported
+    from latency_profile.hardware.structure import HardwareReadings
     from latency_profile.hardware.watch import HardwareWatch, PointWatch
     from latency_profile.telemetry.source import Sources
 
@@ -70,7 +71,7 @@ class Sweep:
         self._comparison: Comparison | None = None
         self._hardware: HardwareWatch | None = None
         self._exported: Exported | None = None  # what a Prometheus knows of the last point's accelerators
-        self._absent: str | None = None  # why there are no figures of them, as it was last said
+        self._said: set[str] = set()  # of the accelerators: why there are no figures, what went wrong with single ones
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
@@ -198,7 +199,7 @@ class Sweep:
         ):
             if hardware:
                 measured.context.hardware = hardware.of(measured.context, self._exported)
-                self._say_absent(measured.context.hardware.absent)
+                self._say_of(measured.context.hardware)
             records = whole_of(self._meeting, measured, self._bench.folder) if self._meeting else measured
             path = self._save(point, records) if records is not None and len(records) else None
         if records is None:
@@ -261,11 +262,13 @@ class Sweep:
         finally:
             self._metrics.point_abandoned()  # where the point failed, nobody else would stop looking
 
-    def _say_absent(self, absent: str | None) -> None:
-        """Why there are no figures of accelerators, once for the profile."""
-        if absent is not None and absent != self._absent:
-            self._progress.say(f"no GPU figures: {absent}")
-        self._absent = absent
+    def _say_of(self, readings: "HardwareReadings") -> None:
+        """Why there are no figures of accelerators, or of single ones, each once for the profile."""
+        absent = [] if readings.absent is None else [f"no GPU figures: {readings.absent}"]
+        for line in [*absent, *readings.notices]:
+            if line not in self._said:
+                self._progress.say(line)
+                self._said.add(line)
 
     def _rest_of_context(self, bench: Bench, start_ns: int, end_ns: int) -> dict[str, Any]:
         prefix_cache = self._hygiene.point_finished()

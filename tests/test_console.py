@@ -153,8 +153,13 @@ def test_reasons_and_files_follow_the_table() -> None:
 def test_a_note_is_one_line_under_the_table() -> None:
     rows = [row("1"), row("8", notes=("2 requests tried again (5 more attempts)", "1 answer without a visible token"))]
     noted, silent = plain(rows).splitlines(), plain([row("1"), row("8")]).splitlines()
-    assert noted[-1] == "at 8: 2 requests tried again (5 more attempts), 1 answer without a visible token"
+    assert noted[-1] == "at 8: 2 requests tried again (5 more attempts); 1 answer without a visible token"
     assert noted[:-1] == silent
+
+
+def test_notes_that_are_sentences_end_once() -> None:
+    last = plain([row("8", notes=("FAILURES: one failed.", "sent late by 3 ms at p99"))]).splitlines()[-1]
+    assert last == "at 8: FAILURES: one failed; sent late by 3 ms at p99"
 
 
 def test_a_stream_that_knows_only_ascii_still_gets_its_table() -> None:

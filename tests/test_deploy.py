@@ -239,3 +239,11 @@ def test_the_readme_names_what_is_there() -> None:
     policies = [each["metadata"]["name"] for each in objects("kinds/job") if each["kind"] == "NetworkPolicy"]
     for name in [*(folder.name for folder in folders), *policies, *(f"{kind}.yaml" for kind in manifest.KINDS)]:
         assert f"| `{name}` |" in readme, name
+
+
+def test_the_job_of_the_servers_pod_monitor_is_the_one_that_its_comment_names() -> None:
+    """The operator calls the job NAMESPACE/NAME, unless the monitor names a label of the pods."""
+    text = (DEPLOY / "components/pod-monitor/pod-monitor.yaml").read_text()
+    assert "PM_JOB=model-server" in text
+    [server] = [each for each in yaml.safe_load_all(text) if each["metadata"]["name"] == "model-server"]
+    assert server["spec"]["selector"]["matchLabels"][server["spec"]["jobLabel"]] == "model-server"

@@ -226,9 +226,28 @@ def test_a_throttled_gpu_is_a_remark_that_names_the_cause() -> None:
         "GPU 0 (Card) was throttled in 39.7% of the window (limit 1%): its power limit of 350 W in 39.7%."
     ]
     assert throttled(gpu(clock_reasons=capped(0.1)), gpu(index=1, name=None, clock_reasons=capped(0.3)), gpu()) == [
-        "GPU 1, and 1 more for less, was throttled in 29.8% of the window (limit 1%): "
+        "GPU 1, and 1 more no longer than that, was throttled in 29.8% of the window (limit 1%): "
         "its power limit of 350 W in 29.8%."
     ]
+
+
+def test_gpus_that_were_throttled_for_as_long() -> None:
+    (text,) = throttled(*(gpu(index=index, clock_reasons=capped(1.0)) for index in range(2)))
+    assert text.startswith("GPU 0 (Card), and 1 more no longer than that, was throttled in 100.0% of the window")
+
+
+def test_few_samples_tell_no_percentage() -> None:
+    (text,) = throttled(gpu(times_s=[2.0, 5.0, 8.0, 11.0], clock_reasons=[0, POWER_CAP, POWER_CAP, 0]))
+    assert text == "GPU 0 (Card) was throttled in 2 of 4 samples: its power limit of 350 W in 2."
+
+
+def test_idle_cards_beside_the_one_that_serves_are_said() -> None:
+    told = results.point_result(measured(gpu(), gpu(index=1, utilization=[0.0] * len(TIMES)))).telemetry
+    assert told is not None
+    assert told.notices == ["1 of 2 GPUs were never at work: energy and joules a token count them too"]
+    (alone,) = [results.point_result(measured(gpu())).telemetry]
+    assert alone is not None
+    assert alone.notices == []
 
 
 def test_below_the_limit_it_is_none() -> None:

@@ -193,6 +193,13 @@ def test_a_profile_with_gpus_beside_the_server(driver: Path, tmp_path: Path) -> 
     assert 0 < told["sampler_core_share"] < 0.1
 
 
+def test_a_gpu_that_is_lost_in_mid_run_is_said(driver: Path, tmp_path: Path) -> None:
+    flags = ("--request-rate=5", "--scrape-server-metrics")
+    (point,), said = run(tmp_path, *flags, LD_LIBRARY_PATH=str(driver), FAKE_LOST_MS="1500")
+    assert point["telemetry"]["notices"] == ["GPU 1 (Small): GPU is lost"]
+    assert said.count("GPU 1 (Small): GPU is lost") == 1
+
+
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has an NVIDIA driver")
 def test_without_a_driver_a_line_says_so_once(tmp_path: Path) -> None:
     flags = ("--request-rates=5,10", "--scrape-server-metrics", "--sleep-seconds=0", "--benchmark-time-seconds=1")

@@ -156,6 +156,14 @@ def test_several_tokens_an_event() -> None:
     assert "2.00 tokens each" in found.text
 
 
+def test_tokens_of_other_clients_are_no_tokens_of_one_event() -> None:
+    """900 gaps here, and 990 at the server, of which 90 belong to the tenth of its tokens that others had."""
+    counters = {"requests": 110.0, "prompt_tokens": 1320.0, "generated_tokens": 1100.0}
+    itl = Buckets(bounds=[0.02], counts=[990.0, 0.0], total=5.0)
+    found = causes(reconcile(point(told()), told(counters=counters, histograms={"itl": itl})))
+    assert {cause for _, cause in found} == {Cause.OTHER_TRAFFIC}
+
+
 def test_metrics_of_another_model() -> None:
     assert ("model", Cause.OTHER_MODEL) in causes(reconcile(point(told()), told(models=["org/other"])))
     assert causes(reconcile(point(told()), told(models=["model"]))) == []

@@ -338,6 +338,16 @@ def test_auto_goes_on_without_google_where_its_credentials_do_not_serve(
         open_source(spec(server, kind="google")).check()
 
 
+def test_a_project_that_is_named_is_not_passed_over(
+    server: Exporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(ServerUnavailable, match="no Google Cloud credentials"):
+        open_source(spec(server, kind="auto", project="named")).check()
+
+
 def test_auto_takes_the_servers_own_metrics_off_google(
     server: Exporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,8 +8,9 @@ import scipy.stats
 
 from latency_profile.errors import Exit
 from latency_profile.records import Status
-from latency_profile.verdict import Kind, Verdict, exit_code, judge, samples, saturation
+from latency_profile.verdict import Kind, Name, Verdict, exit_code, judge, samples, saturation
 from tests.make_records import SECOND, make_records, uniform_records
+from tests.tool import ROOT
 
 NO_FAILURE = (Status.OK, Status.CANCELLED, Status.NOT_SENT)
 
@@ -225,3 +226,9 @@ def test_a_closed_loop_that_finds_no_connection_has_failed():
     found = judge(records)
     assert found.verdict is Kind.FAILED
     assert "requests failed (74.9%)" in found.reasons[0]  # the last two came after the window's end
+
+
+def test_the_readme_has_every_verdict_and_remark() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [kind.value for kind in Kind if f"| {kind.value} |" not in readme] == []
+    assert [name.value for name in Name if f"`{name.value}`" not in readme] == []

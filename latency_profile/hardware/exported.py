@@ -39,6 +39,9 @@ GKE: Mapping[str, tuple[tuple[str, ...], float]] = {
 WHOLE = frozenset(
     {"memory_used_bytes", "memory_total_bytes", "temperature_c", "sm_clock_mhz", "memory_clock_mhz", "clock_reasons"}
 )
+NVIDIA = "nvidia"  # GKE has the same metrics of GPUs, by another make
+PROBES = 2  # names: an exporter that has neither is not there; which fields it tells is a matter of its configuration
+BOARD = frozenset({"power_w", "energy_j"})  # what a card has only one of, and the exporter tells of each MIG instance
 # Where a series names the pod it is about. A Prometheus that keeps its own labels calls the exporter's exported_….
 POD_LABELS = ("exported_pod", "pod", "pod_name")
 NAMESPACE_LABELS = ("exported_namespace", "namespace", "namespace_name")
@@ -52,9 +55,12 @@ class Whose:
     namespace: str | None
 
     def has(self, labels: Mapping[str, str]) -> bool:
+        """Pods of a StatefulSet have the same names in every namespace: one that is told must be the server's."""
+        namespace = _first(labels, NAMESPACE_LABELS)
         if self.pods:
-            return _first(labels, POD_LABELS) in self.pods
-        return self.namespace is not None and _first(labels, NAMESPACE_LABELS) == self.namespace
+            elsewhere = self.namespace is not None and namespace not in (None, self.namespace)
+            return _first(labels, POD_LABELS) in self.pods and not elsewhere
+        return self.namespace is not None and namespace == self.namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +70,20 @@ class Exported:
     gpus: list[GpuReadings]
     tpus: list[TpuReadings]
     absent: str | None
+    notices: list[str]  # why some of it is missing
 
 
 def exported(ask: Ask, whose: Whose, start_s: float, *, tpus: bool) -> Exported:
     """start_s: of the point, Unix s; tpus: whether GKE's metrics are there to be asked for."""
     reasons: list[str] = []
-    cards = _by_device(ask, DCGM, whose, ("Hostname", "UUID", "gpu", "GPU_I_ID"), reasons)
+    cards = _by_device(ask, DCGM, whose, _card, reasons)
     found = [_gpu(index, labels, columns, start_s) for index, (labels, columns) in enumerate(cards)]
-    chips = _by_device(ask, GKE, whose, ("node_name", "accelerator_id"), reasons) if tpus and not found else []
-    others = [_tpu(labels, columns, start_s) for labels, columns in chips]
+    chips = _by_device(ask, GKE, whose, _chip, reasons) if tpus and not found else []
+    others = [_tpu(labels, columns, start_s) for labels, columns in chips if labels.get("make") != NVIDIA]
+    if chips and not others:
+        reasons.append("GKE's own metrics of NVIDIA GPUs are not read: it takes DCGM exporter's")
     absent = None if found or others else "; ".join(dict.fromkeys(reasons)) or "Prometheus has no accelerators' metrics"
-    return Exported(found, others, absent)
+    return Exported(found, others, absent, [] if absent else list(dict.fromkeys(reasons)))
 
 
 Columns = dict[str, dict[float, float]]  # by series of the readings: Unix s to value
@@ -85,43 +94,57 @@ def _by_device(
     ask: Ask,
     names: Mapping[str, tuple[tuple[str, ...], float]],
     whose: Whose,
-    identity: Sequence[str],
+    identity: Callable[[Mapping[str, str]], tuple[str, ...]],
     reasons: list[str],
 ) -> list[Device]:
     """The devices that count, in the order of their labels; `reasons` takes why others, or none, are there."""
     devices: dict[tuple[str, ...], Device] = {}
     others = 0
-    for column, (spelled, factor) in names.items():
+    for place, (column, (spelled, factor)) in enumerate(names.items(), 1):
         for name in spelled:
             try:
                 there = ask(name)
             except NoMetrics as error:
-                reasons.append(str(error))
-                return []
+                reasons.append(f"{error}: {name}")
+                break
             for series in there:
                 labels = dict(series.labels)
                 if not whose.has(labels):
                     others += 1
                     continue
-                key = tuple(labels.get(label, "") for label in identity)
-                _, columns = devices.setdefault(key, (labels, {}))
+                _, columns = devices.setdefault(identity(labels), (labels, {}))
                 finite = series.finite()
                 columns.setdefault(column, {}).update(
                     {at: value * factor for at, value in zip(finite.at_s, finite.values, strict=True)}
                 )
             if there:
                 break
-        if column == next(iter(names)) and not devices and not others:
+        if place == PROBES and not devices and not others:
             return []  # no such exporter: the other names need not be asked for
     if others and not devices:
         reasons.append("the accelerators that Prometheus knows are not said to be the server's pods'")
     return [devices[key] for key in sorted(devices)]
 
 
-def _gpu(index: int, labels: Mapping[str, str], columns: Columns, start_s: float) -> GpuReadings:
+def _card(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """A card is one by its UUID, whichever exporter tells of it and whatever that calls the host."""
+    uuid = labels.get("UUID", "")
+    host = () if uuid else (labels.get("Hostname", ""), labels.get("gpu", ""))
+    return (uuid, *host, labels.get("GPU_I_ID", ""))
+
+
+def _chip(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Ids of chips need not differ from one host to the next; a chip is one pod's."""
+    return (_first(labels, NAMESPACE_LABELS) or "", _first(labels, POD_LABELS) or "", labels.get("accelerator_id", ""))
+
+
+def _gpu(place: int, labels: Mapping[str, str], columns: Columns, start_s: float) -> GpuReadings:
+    if labels.get("GPU_I_ID"):
+        columns = {name: column for name, column in columns.items() if name not in BOARD}
     times, values = _aligned(columns, DCGM)
+    number = labels.get("gpu", "")
     return GpuReadings(
-        index=index,
+        index=int(number) if number.isdecimal() else place,
         uuid=labels.get("UUID"),
         name=labels.get("modelName"),
         driver=labels.get("DCGM_FI_DRIVER_VERSION"),

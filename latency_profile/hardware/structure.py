@@ -32,7 +32,7 @@ class GpuReadings:
     temperature_c: Counts
     sm_clock_mhz: Counts
     memory_clock_mhz: Counts
-    clock_reasons: Counts  # bits of nvmlClocksEventReasons: why the clocks are no higher; see summary.REASONS
+    clock_reasons: Counts  # bits of nvmlClocksEventReasons: why the clocks are no higher; see summary.THROTTLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +71,6 @@ class HardwareReadings:
     absent: str | None = None  # why there are no accelerators, in a line
     host: HostReadings | None = None  # of the client's machine; None where the system does not tell
     server_here: bool = False  # whether that is the server's machine too
-    notices: list[str] = field(default_factory=list)  # what went wrong with single GPUs
+    notices: list[str] = field(default_factory=list)  # what went wrong with single accelerators
     sampling_cpu_s: float | None = None  # that the GPUs' samples took of a CPU; None without GPUs
     sampling_s: float | None = None  # how long they were taken for

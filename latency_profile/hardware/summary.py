@@ -29,6 +29,10 @@ THROTTLING = {
 FEWEST_SAMPLES = 2
 # A point may end a little before its window does; what is read over less than this of a stretch is not told of it.
 COVERED_SHARE = 0.95
+# What an edge of the stretch lies between: so much of the stretch, or the distance of NVML's samples of the counter.
+# An exporter repeats a value for up to half a minute; where it stood at the edge is then not known.
+WIDEST_EDGE_SHARE = 0.1
+WIDEST_EDGE_S = 2.5
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Amount = Annotated[float, Meta(ge=0)]
@@ -120,13 +124,15 @@ class Telemetry(_Whole, frozen=True, kw_only=True):
     sampler_core_share: Annotated[
         Amount | None, Meta(description="CPU that sampling the GPUs took, as a share of one core")
     ]
-    notices: Annotated[list[str], Meta(description="what went wrong with single GPUs")]
+    notices: Annotated[list[str], Meta(description="what is special about single accelerators")]
 
 
 class Throttling(msgspec.Struct, frozen=True):
-    """share: of the samples with any reason of THROTTLING; by: of each that occurred, the commonest first."""
+    """share: of the samples with any reason of THROTTLING; by: of each that occurred, the commonest first; samples:
+    how many there were."""
 
     share: float
+    samples: int
     by: dict[str, float]
 
 
@@ -143,6 +149,8 @@ def telemetry(records: Records, span: Window, usable: bool) -> Telemetry | None:
         tokens_per_s = rates.output_tokens if usable else None
         energy = energy_use(readings.gpus, filled.start_ns / NS_PER_S, filled.end_ns / NS_PER_S, tokens_per_s)
     took_s, seconds = readings.sampling_cpu_s, readings.sampling_s
+    resting = sum(_all_idle([gpu], start_s, end_s) for gpu in readings.gpus)
+    idle = f"{resting} of {len(readings.gpus)} GPUs were never at work: energy and joules a token count them too"
     return Telemetry(
         source=readings.source,
         gpus=[gpu_summary(gpu, start_s, end_s) for gpu in readings.gpus],
@@ -151,7 +159,7 @@ def telemetry(records: Records, span: Window, usable: bool) -> Telemetry | None:
         energy=energy,
         host=host_summary(readings, start_s, end_s),
         sampler_core_share=took_s / seconds if took_s is not None and seconds else None,
-        notices=readings.notices,
+        notices=[*readings.notices, *([idle] if 0 < resting < len(readings.gpus) else [])],
     )
 
 
@@ -231,7 +239,7 @@ def throttling(gpu: GpuReadings, start_s: float, end_s: float) -> Throttling | N
         return None
     shares = {name: float(((reasons & bit) != 0).mean()) for bit, name in THROTTLING.items()}
     by = sorted(((name, share) for name, share in shares.items() if share > 0), key=lambda pair: -pair[1])
-    return Throttling(float(((reasons & sum(THROTTLING)) != 0).mean()), dict(by))
+    return Throttling(float(((reasons & sum(THROTTLING)) != 0).mean()), len(reasons), dict(by))
 
 
 def energy_use(gpus: Sequence[GpuReadings], start_s: float, end_s: float, tokens_per_s: float | None) -> EnergyUse:
@@ -260,7 +268,7 @@ def energy_j(gpu: GpuReadings, start_s: float, end_s: float) -> tuple[float, str
     (one at least in between; it is read every 2 s), or else the power, by trapezoids.
 
     Where the samples end a little before end_s, the rest is taken to be as what was read. None where they miss more
-    than 1 - COVERED_SHARE of the stretch, or fewer than two fall into it.
+    than 1 - COVERED_SHARE of the stretch, fewer than two fall into it, or an edge lies between two that are far apart.
     """
     if sum(start_s <= at <= end_s for at in gpu.times_s) < FEWEST_SAMPLES:
         return None
@@ -272,6 +280,11 @@ def energy_j(gpu: GpuReadings, start_s: float, end_s: float) -> tuple[float, str
         first, last = max(start_s, float(times[0])), min(end_s, float(times[-1]))
         if last - first < COVERED_SHARE * (end_s - start_s):
             continue
+        read = times[np.insert(np.diff(values) != 0, 0, True)] if by == "counter" else times
+        if max(_between(read, start_s), _between(read, end_s)) > max(
+            WIDEST_EDGE_S, WIDEST_EDGE_SHARE * (end_s - start_s)
+        ):
+            continue
         at = np.concatenate(([first], times[inside], [last]))
         there = np.interp(at, times, values)
         steps = np.diff(there) if by == "counter" else (there[1:] + there[:-1]) / 2 * np.diff(at)
@@ -279,6 +292,12 @@ def energy_j(gpu: GpuReadings, start_s: float, end_s: float) -> tuple[float, str
             continue
         return float(steps.sum()) * (end_s - start_s) / (last - first), by
     return None
+
+
+def _between(times: Samples, at_s: float) -> float:
+    """How far apart the samples before and after a moment are; 0 at a sample, and where there is none on one side."""
+    before, after = times[times <= at_s], times[times >= at_s]
+    return float(after[0] - before[-1]) if len(before) and len(after) else 0.0
 
 
 def _all_idle(gpus: Sequence[GpuReadings], start_s: float, end_s: float) -> bool:

@@ -9,6 +9,7 @@ from latency_profile.hardware.host import HostSampler
 from latency_profile.hardware.local import is_local
 from latency_profile.hardware.nvml import Gpus, NoGpus, Sampler
 from latency_profile.hardware.structure import HardwareReadings, Source
+from latency_profile.hardware.summary import FEWEST_SAMPLES
 from latency_profile.hardware.ticker import NS
 from latency_profile.records import PointContext
 from latency_profile.sender.job import Target
@@ -65,7 +66,8 @@ class PointWatch:
             return found
         absent = "; ".join(filter(None, (found.absent, exported.absent))) if exported.absent else None
         source: Source | None = "dcgm" if exported.gpus else "gke" if exported.tpus else None
-        return replace(found, gpus=exported.gpus, tpus=exported.tpus, source=source, absent=absent)
+        notices = [*found.notices, *exported.notices, *_few_samples(exported, length_ns / NS)]
+        return replace(found, gpus=exported.gpus, tpus=exported.tpus, source=source, absent=absent, notices=notices)
 
     def readings(self, start_ns: int, until_ns: int) -> HardwareReadings:
         """What was read between these monotonic times; times are from the first. Ends the sampling."""
@@ -81,3 +83,12 @@ class PointWatch:
             sampling_cpu_s=sampler.cpu_s if sampler else None,
             sampling_s=sampler.seconds if sampler else None,
         )
+
+
+def _few_samples(exported: Exported, length_s: float) -> list[str]:
+    """Exporters sample every 15 to 60 s, and the last samples may not be stored yet: short points have too few."""
+    times = [gpu.times_s for gpu in exported.gpus] + [tpu.times_s for tpu in exported.tpus]
+    few = sum(sum(0 <= at <= length_s for at in each) < FEWEST_SAMPLES for each in times)
+    if not few:
+        return []
+    return [f"{few} of {len(times)} accelerators have fewer than two samples inside the point: no figures"]

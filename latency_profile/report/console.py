@@ -163,7 +163,9 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
         if latency:
             lines += [Line(""), *grid([load_column, *latency], rows)]
     lines += [Line(text, "dim") for text in legend(latency, rows)]
-    lines += [Line(f"at {row.load}: {', '.join(row.notes)}", "dim") for row in rows if row.notes]
+    lines += [
+        Line(f"at {row.load}: {'; '.join(note.rstrip('.') for note in row.notes)}", "dim") for row in rows if row.notes
+    ]
     reasons = [(row, reason) for row in rows if row.verdict != "VALID" for reason in row.reasons]
     if reasons:
         lines.append(Line(""))

@@ -32,7 +32,7 @@ def reconcile(records: Records, found: Readings) -> Reconciliation:
             *_other_models(records, found),
             *(each for what, both in counted.items() if both for each in _excess(what, both, generated)),
             *(each for what, both in counted.items() if both for each in _lack(records, found, what, both)),
-            *(each for what, both in timed.items() if both for each in _in_times(what, both)),
+            *(each for what, both in timed.items() if both for each in _in_times(what, both, generated)),
         ],
     )
 
@@ -82,13 +82,14 @@ def _both(what: str, both: Counted) -> str:
     return f"The server counted {both.server:.0f} {what.replace('_', ' ')}, and this client had {ours}"
 
 
-def _in_times(what: str, both: Timed) -> Iterator[Discrepancy]:
-    if what == "itl" and both.client_n < 0.99 * both.server_n:
-        per_event = both.server_n / both.client_n
+def _in_times(what: str, both: Timed, generated: Counted | None) -> Iterator[Discrepancy]:
+    gaps = both.server_n - (generated.excess if generated else 0.0)  # others' tokens are no events of this client
+    if what == "itl" and both.client_n < 0.99 * gaps:
+        per_event = gaps / both.client_n
         yield Discrepancy(
             what=what,
             cause=Cause.SEVERAL_TOKENS_AN_EVENT,
-            text=f"The server made {both.server_n:.0f} gaps between tokens, and {both.client_n} came as events "
+            text=f"The server made {gaps:.0f} gaps between tokens, and {both.client_n} came as events "
             f"({per_event:.2f} tokens each): the client's ITL is of events.",
         )
         return

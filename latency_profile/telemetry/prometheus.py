@@ -104,7 +104,7 @@ class PrometheusSource:
                     )
                 time.sleep(POLL_S)
         except NoMetrics as error:
-            raise ServerUnavailable(f"no server metrics from {error}") from error
+            raise ServerUnavailable(f"no server metrics: {error}") from error
 
     def point_started(self) -> None:
         """Nothing: Prometheus keeps the past."""
@@ -174,8 +174,9 @@ class PrometheusSource:
         """Without other models' and, once it is known who they are, what is of no replica."""
         there = [one for one in series if over is None or one.instance in over.scrapes]
         self._seen.update(*(one.models for one in there))
-        self._pods |= {text for one in there for label, text in one.labels if label == "pod"}
-        return of_models(there, self._models)
+        kept = of_models(there, self._models)
+        self._pods |= {text for one in kept for label, text in one.labels if label == "pod"}
+        return kept
 
     def _told(self, over: Rounds) -> Told:
         """Everything about the point. Raises NoMetrics where Prometheus fails on the way."""

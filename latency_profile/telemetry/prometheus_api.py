@@ -84,6 +84,7 @@ class Api:
             400: "refuses the query",
             401: "wants credentials",
             403: "denies access",
+            404: "has no query API there",
             422: "cannot evaluate the query",
             429: "has had too many requests",
         }

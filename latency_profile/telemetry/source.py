@@ -25,8 +25,8 @@ class MetricsSpec:
     """Where to read server metrics.
 
     kind: "direct" (the server's own /metrics), "prometheus", "google" (Google Managed Prometheus), or "auto": the
-    Prometheus of `prometheus_url`, else Google's where credentials can be had, else direct. Beside a Prometheus the
-    server's own metrics are read too, where they can be.
+    Prometheus of `prometheus_url`, else Google's where `project` names one or credentials can be had, else direct.
+    Beside a Prometheus the server's own metrics are read too, where they can be.
     """
 
     kind: Literal["auto", "direct", "prometheus", "google"]
@@ -83,18 +83,19 @@ def open_source(spec: MetricsSpec) -> "Sources":
     kind = resolve(spec)
     port = PORTS.get(spec.backend)
     doors = doors_at(spec.urls, spec.servers) if spec.urls else own_doors(spec.servers, port)
-    direct = []
+    direct: list[Opens] = []
     if doors and (spec.urls or len(doors) == len(spec.servers)):
-        direct = [Part("the server's own /metrics", lambda: DirectSource(doors, spec.backend, spec.models))]
+        direct = [lambda: DirectSource(doors, spec.backend, spec.models)]
     if kind == "direct":
         if not direct:
             raise UsageError(
                 "--scrape-server-metrics takes http URLs, or --metrics-urls, or --prometheus-url of one that sees all"
             )
         return Sources(direct, first_needed=spec.required, any_needed=spec.required)
-    asked_for = spec.required and (spec.kind != "auto" or kind == "prometheus")
-    first = Part("Prometheus", lambda: _prometheus(spec, google=kind == "google"))
-    return Sources([first, *direct], first_needed=asked_for, any_needed=spec.required)
+    asked_for = spec.required and (spec.kind != "auto" or kind == "prometheus" or spec.project is not None)
+    return Sources(
+        [lambda: _prometheus(spec, google=kind == "google"), *direct], first_needed=asked_for, any_needed=spec.required
+    )
 
 
 def resolve(spec: MetricsSpec) -> Literal["direct", "prometheus", "google"]:
@@ -103,6 +104,8 @@ def resolve(spec: MetricsSpec) -> Literal["direct", "prometheus", "google"]:
         return spec.kind
     if spec.prometheus_url:
         return "prometheus"
+    if spec.project:
+        return "google"
     from latency_profile.telemetry.on_google import likely_on_google
 
     return "google" if likely_on_google() else "direct"
@@ -137,18 +140,13 @@ def _prometheus(spec: MetricsSpec, google: bool) -> MetricsSource:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One of several sources: what it is called, and how it is opened."""
-
-    name: str
-    open: Callable[[], MetricsSource]
+Opens = Callable[[], MetricsSource]
 
 
 class Sources:
     """Several sources as one: of each metric the first that has it tells it."""
 
-    def __init__(self, parts: Sequence[Part], *, first_needed: bool, any_needed: bool) -> None:
+    def __init__(self, parts: Sequence[Opens], *, first_needed: bool, any_needed: bool) -> None:
         self._parts = parts
         self._first_needed = first_needed
         self._any_needed = any_needed
@@ -160,12 +158,12 @@ class Sources:
         """Opens them. Raises ServerUnavailable where one that is asked for is not there, or none is."""
         self._sources = []
         failures: list[str] = []
-        for part in self._parts:
+        for opens in self._parts:
             try:
-                source = part.open()
+                source = opens()
                 source.check()
             except ServerUnavailable as error:
-                if part is self._parts[0] and self._first_needed:
+                if opens is self._parts[0] and self._first_needed:
                     raise
                 failures.append(str(error))
             else:

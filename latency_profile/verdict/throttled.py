@@ -39,13 +39,16 @@ def throttled(known: Evidence) -> Iterator[Remark]:
 
 def _text(gpu: GpuReadings, shares: Throttling, others: int) -> str:
     name = f" ({gpu.name})" if gpu.name else ""
-    more = f", and {others} more for less," if others else ""
+    more = f", and {others} more no longer than that," if others else ""
     limit = "" if gpu.power_limit_w is None else f" of {gpu.power_limit_w:.0f} W"
+    few = shares.samples * THROTTLED_LIMIT < 1  # one sample is more than the limit then: no share is known so well
+
+    def part(share: float) -> str:
+        return f"{round(share * shares.samples)}" if few else f"{share:.1%}"
+
     reasons = ", ".join(
-        f"{MEANINGS[reason]}{limit if reason == 'sw_power_cap' else ''} in {share:.1%}"
+        f"{MEANINGS[reason]}{limit if reason == 'sw_power_cap' else ''} in {part(share)}"
         for reason, share in shares.by.items()
     )
-    return (
-        f"GPU {gpu.index}{name}{more} was throttled in {shares.share:.1%} of the window (limit {THROTTLED_LIMIT:.0%}): "
-        f"{reasons}."
-    )
+    of = f"{shares.samples} samples" if few else f"the window (limit {THROTTLED_LIMIT:.0%})"
+    return f"GPU {gpu.index}{name}{more} was throttled in {part(shares.share)} of {of}: {reasons}."
