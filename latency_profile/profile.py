@@ -133,6 +133,8 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
             )
             if settings.wait_for_server is not None:
                 _first_request(bench, fleet, interrupt, deadline, progress.say)
+                if metrics:
+                    metrics.used()
             for notice in filter(None, (*workload.notices, too_few_files)):
                 progress.say(notice)
             board.server_is_ready()

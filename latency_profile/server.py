@@ -4,6 +4,7 @@ import http.client
 import re
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 LISTING_TIMEOUT_S = 30.0
+LONGEST_BODY = 64 << 20  # bytes: some hundred times what any server lists or tells
+_PIECE = 1 << 16
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "grpc": 80, "grpcs": 443}
 _VERSION = re.compile(r"v[0-9]+")
@@ -151,6 +154,7 @@ class Server:
 
     def _ask(self, path: str, timeout_s: float, method: str, accept: str, address: str | None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._name, self.port)
+        deadline = time.monotonic() + timeout_s
         try:
             connection.sock = socket.create_connection((address or self.host, self.port), timeout_s)
             if self.tls:
@@ -162,11 +166,27 @@ class Server:
                 connection.putheader("content-length", "0")
             connection.endheaders()
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            return answer.status, _body(answer, deadline)
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise NoAnswer(_reason(error)) from None
         finally:
             connection.close()
+
+
+def _body(answer: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Piece by piece: a socket's timeout is of each read, and a body that trickles in would never end. Raises OSError
+    where it is not over by the deadline, in time.monotonic() seconds, or is longer than any that is waited for."""
+    length = answer.length  # None where the answer does not say
+    pieces = bytearray()
+    while len(pieces) != length and (piece := answer.read1(_PIECE)):
+        pieces += piece
+        if len(pieces) > LONGEST_BODY:
+            raise OSError("the answer is too long")
+        if time.monotonic() > deadline:
+            raise TimeoutError("timed out")
+    if length is not None and len(pieces) < length:
+        raise http.client.IncompleteRead(b"", length - len(pieces))
+    return bytes(pieces)
 
 
 def _reason(error: Exception) -> str:

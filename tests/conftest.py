@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
 from tests.servers.fake_gcs import fake_gcs, make_bucket
 from tests.servers.process import answers, free_port, running
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background commands ignore SIGINT, and so would all that tests start: what they send would never arrive.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ KEY = "sk-very-secret"
 
 @pytest.fixture(autouse=True)
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefix_cache, "SETTLE_S", 0.0)
+    monkeypatch.setattr(prefix_cache, "COUNTED_S", 0.0)
     monkeypatch.setattr(cache_hygiene, "BUSY_S", 0.3)
     monkeypatch.setattr(cache_hygiene, "BUSY_PAUSE_S", 0.05)
 

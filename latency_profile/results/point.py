@@ -40,6 +40,7 @@ from latency_profile.results.structure import (
     WindowBounds,
 )
 from latency_profile.results.tokens import tokens
+from latency_profile.server_view.reconcile import reconciled
 from latency_profile.shards.parts import shards
 from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, quantile, summarize
 from latency_profile.until_ci.result import describer, until_ci
@@ -63,7 +64,8 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
     span = measures.window(records)
     good = measures.succeeded(records, rows)
     summaries = _summaries(records, rows, good)
-    verdict = judge(records, model)
+    both = reconciled(records)
+    verdict = judge(records, model, both)
     gaps = measures.gaps(records, rows & span.rows) if context.streaming else None
     bounded = bounded_rates(records, rows, span.filled)
     rates = bounded[0] if bounded else None
@@ -90,7 +92,7 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         errors_by_kind=errors_by_kind(records["status"][rows]),
         by_url=_by_url(records, rows, span),
         cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
-        server=server(records, span, server_times(records, rows & span.rows)),
+        server=server(records, span, server_times(records, rows & span.rows), both),
         cache=prefix_cache(records, rows),
         client=client_health(records, span),
         telemetry=telemetry(records, span, verdict.usable),

@@ -8,7 +8,6 @@ from msgspec import Meta
 from latency_profile.measures import Window
 from latency_profile.records import Records
 from latency_profile.server_view.quantities import view
-from latency_profile.server_view.reconcile import reconcile
 from latency_profile.server_view.structure import ReadingsView, Reconciliation
 from latency_profile.statistics import NS_PER_S, Distribution
 
@@ -50,11 +49,12 @@ class Server(_Whole, frozen=True, kw_only=True):
         list[ReadingsView], Meta(description="its metrics in one vocabulary, by where they were read; exact ones first")
     ]
     reconciliation: Annotated[
-        Reconciliation | None, Meta(description="of the first readings with this client's; null where there are none")
+        Reconciliation | None,
+        Meta(description="of the first readings that have increases with this client's; null without readings"),
     ]
 
 
-def server(records: Records, span: Window, times: ServerTimes | None) -> Server:
+def server(records: Records, span: Window, times: ServerTimes | None, both: Reconciliation | None) -> Server:
     """Of the whole server, whichever of its models the result is of. times: of single requests."""
     context = records.context
     readings = context.server_readings
@@ -62,5 +62,5 @@ def server(records: Records, span: Window, times: ServerTimes | None) -> Server:
         metrics=context.server_metrics,
         times=times,
         readings=[view(found, span, context.measured_ns / NS_PER_S) for found in readings],
-        reconciliation=reconcile(records, readings[0]) if readings else None,
+        reconciliation=both,
     )

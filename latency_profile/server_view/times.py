@@ -129,6 +129,7 @@ def _mean(records: Records, good: measures.Rows, found: Readings, part: str, *qu
         n = math.fsum(buckets.counts) if buckets else 0.0
         if buckets and n and abs(n - requests) <= SAME_SHARE * requests:
             return buckets.total / n
-        if quantity.value in found.counters:
+        counted_n = found.counters.get(Quantity.REQUESTS.value, requests)
+        if quantity.value in found.counters and abs(counted_n - requests) <= SAME_SHARE * requests:
             return found.counters[quantity.value] / requests
     return None

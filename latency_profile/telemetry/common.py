@@ -77,7 +77,9 @@ def readings(
         times_s=[at - start_s for at in times],
         gauges=gauges,
         totals=totals,
-        at_least=_lacking(replicas, lacking, {name for row in names.values() for name in row}),
+        at_least=_lacking(
+            replicas, lacking, {family for row in names.values() for name in row for family in _families(name)}
+        ),
         unlike=_unlike(several, bool(counted)),
     )
 
@@ -111,7 +113,11 @@ def _lacking(replicas: Mapping[str, Folded], lacking: str | None, used: set[str]
 
 def _family(sample: Sample) -> tuple[str, ...]:
     """The families that may hold it: a counter's is its name, that of a histogram's sum is the histogram."""
-    return (sample.name, *(sample.name.removesuffix(part) for part in PARTS if sample.name.endswith(part)))
+    return _families(sample.name)
+
+
+def _families(name: str) -> tuple[str, ...]:
+    return (name, *(name.removesuffix(part) for part in PARTS if name.endswith(part)))
 
 
 def _has(folds: Sequence[Folded], sample: Sample) -> bool:
@@ -166,15 +172,13 @@ def _place(times: Sequence[float], at_s: float) -> int | None:
 
 def _buckets(sample: Sample, folds: Sequence[Folded]) -> Buckets | None:
     """A histogram over all series and replicas; None without the last bucket, which holds everything."""
-    growth = added([folded.growth(sample.name) for folded in folds])
-    points = cumulated(sample.name, growth)
+    parts = [folded.growth(sample.name) for folded in folds]
+    points = cumulated(sample.name, parts)
     if not points or not math.isinf(points[-1][0]):
         return None
     counts = [points[0][1], *(upper - lower for (_, lower), (_, upper) in pairwise(points))]
-    total = math.fsum(value for (name, _), value in growth.items() if name == f"{sample.name}_sum")
-    return Buckets(
-        bounds=[bound * sample.factor for bound, _ in points[:-1]], counts=counts, total=total * sample.factor
-    )
+    total = added(parts, f"{sample.name}_sum") * sample.factor
+    return Buckets(bounds=[bound * sample.factor for bound, _ in points[:-1]], counts=counts, total=total)
 
 
 def _replica(name: str, folded: Folded, counters: dict[str, float], start_s: float) -> Replica:

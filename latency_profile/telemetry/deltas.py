@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from latency_profile.statistics import mean_and_sd, quantile
 from latency_profile.telemetry.exposition import Labels, Scrape
-from latency_profile.telemetry.fold import Folded, SampleKey
+from latency_profile.telemetry.fold import Folded, SampleKey, without_bound
 
 Metrics = dict[str, dict[str, float]]  # metric → statistic → value; every value is finite
 
@@ -53,13 +53,13 @@ def summaries(replicas: Mapping[str, Folded], start_s: float, end_s: float) -> t
             continue
         if not any(folded.counts for folded in folds):  # one look tells of no change: not even of none
             continue
-        growth = added([folded.growth(name) for folded in folds])
+        parts = [folded.growth(name) for folded in folds]
         if kind == "counter":
             seconds = max(folded.looks_s[-1] for folded in folds) - min(folded.looks_s[0] for folded in folds)
-            increase = math.fsum(growth.values())
+            increase = math.fsum(grown for part in parts for grown in part.values())
             metrics[name] = {"Increase": increase, "Rate": increase / seconds if seconds > 0 else 0.0}
         else:
-            metrics[name], beyond = distribution(name, growth)
+            metrics[name], beyond = distribution(name, parts)
             if beyond:
                 notices.append(f"{name}: {', '.join(beyond)} lie beyond its last bucket; shown is that bucket's bound")
     anew = sorted({name for folded in folds if not folded.restarts_s for name in folded.reset})
@@ -107,13 +107,9 @@ def _several(replicas: Mapping[str, Folded]) -> Iterator[str]:
             )
 
 
-def added(parts: Sequence[Mapping[SampleKey, float]]) -> dict[SampleKey, float]:
-    """Sums by series."""
-    sums: dict[SampleKey, float] = {}
-    for part in parts:
-        for key, value in part.items():
-            sums[key] = sums.get(key, 0.0) + value
-    return sums
+def added(parts: Sequence[Mapping[SampleKey, float]], sample: str) -> float:
+    """The sum of one sample over all series of all replicas."""
+    return math.fsum(value for part in parts for (name, _), value in part.items() if name == sample)
 
 
 def gauges(name: str, folds: Sequence[Folded], start_s: float, end_s: float) -> Metrics:
@@ -155,11 +151,11 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def distribution(name: str, growth: Mapping[SampleKey, float]) -> tuple[dict[str, float], list[str]]:
-    """A histogram's or summary's statistics over what was observed, and the quantiles beyond the last finite bucket."""
-    points = cumulated(name, growth)
-    count = math.fsum(value for (sample, _), value in growth.items() if sample == f"{name}_count")
-    total = math.fsum(value for (sample, _), value in growth.items() if sample == f"{name}_sum")
+def distribution(name: str, parts: Sequence[Mapping[SampleKey, float]]) -> tuple[dict[str, float], list[str]]:
+    """A histogram's or summary's statistics over what was observed, and the quantiles beyond the last finite bucket.
+    parts: what each replica's samples grew by."""
+    points = cumulated(name, parts)
+    count, total = added(parts, f"{name}_count"), added(parts, f"{name}_sum")
     if count <= 0:
         return {"Count": 0.0}, []
     row = {"Count": count, "Sum": total, "Mean": total / count}
@@ -173,14 +169,17 @@ def distribution(name: str, growth: Mapping[SampleKey, float]) -> tuple[dict[str
     return row, beyond
 
 
-def cumulated(name: str, growth: Mapping[SampleKey, float]) -> list[tuple[float, float]]:
-    """A histogram's buckets over all of its series: (upper bound, observations up to it), by bound."""
-    buckets: dict[float, float] = {}
-    for (sample, labels), value in growth.items():
-        if sample == f"{name}_bucket":
-            bound = _bound(labels)
-            buckets[bound] = buckets.get(bound, 0.0) + value
-    return sorted(buckets.items())
+def cumulated(name: str, parts: Sequence[Mapping[SampleKey, float]]) -> list[tuple[float, float]]:
+    """A histogram's buckets over all series of all replicas: (upper bound, observations up to it), by bound. Only the
+    bounds that all series have which observed anything: at another one, what the others observed is not known."""
+    series: dict[tuple[int, Labels], dict[float, float]] = {}
+    for place, part in enumerate(parts):
+        for (sample, labels), value in part.items():
+            if sample == f"{name}_bucket":
+                series.setdefault((place, without_bound(labels)), {})[_bound(labels)] = value
+    active = [buckets for buckets in series.values() if any(buckets.values())] or list(series.values())
+    shared = set.intersection(*(set(buckets) for buckets in active)) if active else set()
+    return [(bound, math.fsum(buckets[bound] for buckets in active)) for bound in sorted(shared)]
 
 
 def _bound(labels: Labels) -> float:

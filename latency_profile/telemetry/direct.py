@@ -7,11 +7,11 @@ from latency_profile.errors import ServerUnavailable
 from latency_profile.telemetry.common import counter_samples, readings
 from latency_profile.telemetry.deltas import summaries
 from latency_profile.telemetry.doors import Door, NoMetrics
+from latency_profile.telemetry.rounds import COUNTED_S
 from latency_profile.telemetry.told import Told
 from latency_profile.telemetry.vocabulary import Metric, Quantity, metrics_of
 from latency_profile.telemetry.watch import EDGE_TIMEOUT_S, Watch
 
-SETTLE_S = 0.3  # a server counts a request a moment after its last byte
 DRAIN_S = 2.0  # how long it may still say that requests run which have been answered
 DRAIN_PAUSE_S = 0.2
 
@@ -39,6 +39,9 @@ class DirectSource:
         self._watch = Watch(self._doors, counter_samples(self._known), self._models)
         self._watch.begin()
 
+    def used(self) -> None:
+        """Nothing: a point's first look is taken when it begins."""
+
     def point_abandoned(self) -> None:
         if self._watch is not None:
             self._watch.end()
@@ -51,7 +54,7 @@ class DirectSource:
             return Told({}, None, ["server metrics of this point are missing: no point has begun"])
         watch.end()
         self._watch = None
-        time.sleep(SETTLE_S)
+        time.sleep(COUNTED_S)
         deadline = time.monotonic() + DRAIN_S
         watch.look()
         while self._busy(watch, start_unix_s) and time.monotonic() < deadline:

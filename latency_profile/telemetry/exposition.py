@@ -5,6 +5,7 @@ spells them; prometheus_client's parser renames counters (`llamacpp:n_tokens_max
 are the keys by which results of different nights are compared.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -39,7 +40,7 @@ def parse(text: str) -> dict[str, Family]:
     """The families of an exposition, without the `_created` times of OpenMetrics. Raises ValueError for other text."""
     kinds: dict[str, Kind] = {}
     families: dict[str, Family] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):  # a label may hold what Python takes for other ends of lines
         line = raw.strip()
         if line.startswith("#"):
             words = line.split()
@@ -57,8 +58,11 @@ def parse(text: str) -> dict[str, Family]:
             continue
         family = families.setdefault(name, Family(kinds.get(name, "untyped")))
         try:
-            family.samples[sample, parse_labels(labels or "")] = float(value)
-        except ValueError as error:
+            found = parse_labels(labels or "")
+            if family.kind == "histogram" and sample == f"{name}_bucket" and math.isnan(float(dict(found)["le"])):
+                raise ValueError("a bucket's bound is no number")
+            family.samples[sample, found] = float(value)
+        except (ValueError, KeyError) as error:
             raise ValueError(f"line {number} has no number or no labels where they belong") from error
     return families
 

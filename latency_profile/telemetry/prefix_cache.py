@@ -13,10 +13,10 @@ from latency_profile.telemetry.common import readings
 from latency_profile.telemetry.doors import Door, NoMetrics, own_doors
 from latency_profile.telemetry.exposition import Scrape
 from latency_profile.telemetry.fold import Folded
+from latency_profile.telemetry.rounds import COUNTED_S
 from latency_profile.telemetry.vocabulary import Metric, Quantity, metrics_of
 
 TIMEOUT_S = 5.0
-SETTLE_S = 0.3  # a server counts a request a moment after its last byte
 TOLD = (Quantity.CACHE_QUERIES, Quantity.CACHE_HITS)
 
 
@@ -43,7 +43,7 @@ class CacheCounters:
         not tell or was restarted."""
         if not self._before:
             return None
-        time.sleep(SETTLE_S)
+        time.sleep(COUNTED_S)
         queries = hits = 0.0
         for door, before in zip(self._doors, self._before, strict=True):
             after = _look(door)

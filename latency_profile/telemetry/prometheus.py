@@ -14,7 +14,8 @@ What is asked, for a point [start, end], by whole names:
 
 The end of a point waits until every replica that was there before it has a sample from after it, bounded by `settle_s`;
 without that, the last sample serves, and it is said. What the server did between its last scrape before the point and
-the point's start counts as the point's; between two points it does nothing, since the end of the first has waited.
+the point's start counts as the point's; `earlier_s` tells of this client's own share in that. Between two points it
+does nothing if the end of the first has waited long enough.
 
 What is not there is absent, never 0. The clocks of this machine and of Prometheus are taken to agree.
 """
@@ -24,6 +25,8 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from typing import Literal
+
+import msgspec
 
 from latency_profile.errors import ServerUnavailable
 from latency_profile.hardware.exported import Exported, Whose, exported
@@ -90,6 +93,8 @@ class PrometheusSource:
         self._said: set[str] = set()  # what has been said once for the whole profile
         self._seen: set[str] = set()  # what the server calls its models
         self._pods: set[str] = set()  # that serve, where the series say so
+        self._used_s: float | None = None  # Unix s, of this client's last answer before the point
+        self._running = False  # whether a point is
 
     def check(self) -> None:
         """Waits up to `ready_s` for the first scrape. Raises ServerUnavailable for a Prometheus that cannot be reached
@@ -107,10 +112,16 @@ class PrometheusSource:
             raise ServerUnavailable(f"no server metrics: {error}") from error
 
     def point_started(self) -> None:
-        """Nothing: Prometheus keeps the past."""
+        """Prometheus keeps the past: nothing needs to be asked."""
+        self._running = True
+
+    def used(self) -> None:
+        self._used_s = time.time()
 
     def point_abandoned(self) -> None:
-        """Nothing: no query is under way between points."""
+        if self._running:
+            self._running = False
+            self.used()
 
     def point_finished(self, start_unix_s: float, end_unix_s: float) -> Told:
         """What there is, and why something is not there; where nothing is, no readings. Does not raise."""
@@ -123,6 +134,8 @@ class PrometheusSource:
             return self._told(over)
         except NoMetrics as error:
             return Told({}, None, [f"server metrics of this point are missing: {error}"])
+        finally:
+            self._used_s, self._running = end_unix_s, False
 
     def accelerators(self, start_unix_s: float) -> Exported:
         """What the exporters of the cluster say of the server's accelerators, from before the point until now; to be
@@ -202,7 +215,10 @@ class PrometheusSource:
             *([f"increases may lack something: {lacking}"] if lacking else []),
             *notices,
         ]
-        return Told(metrics, readings(self._source, self._metrics, replicas, over.start_s, lacking=lacking), notices)
+        found = readings(self._source, self._metrics, replicas, over.start_s, lacking=lacking)
+        if found is not None and self._used_s is not None:
+            found = msgspec.structs.replace(found, earlier_s=self._used_s - over.start_s)
+        return Told(metrics, found, notices)
 
     def _asked(self, over: Rounds) -> tuple[dict[str, Asked], dict[str, str]]:
         """The answer about each name, and why there is none. Raises NoMetrics where nothing at all is answered."""

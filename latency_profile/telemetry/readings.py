@@ -42,4 +42,5 @@ class Readings(msgspec.Struct, frozen=True, kw_only=True):
     gauges: dict[str, list[float | None]]  # at each of them, over all replicas; None where one was not read
     totals: dict[str, list[float | None]]  # how much each counter had grown by then
     at_least: str | None  # why increases may lack something; None: they are exact
+    earlier_s: float | None = None  # when this client's last request before the point had ended, where that is known
     unlike: str | None = None  # why increases mean nothing and are left out; None: they mean something

@@ -16,6 +16,7 @@ from latency_profile.telemetry.exposition import Family, Kind, Scrape
 from latency_profile.telemetry.fold import COUNTED, Folded
 from latency_profile.telemetry.promql import Series
 
+COUNTED_S = 0.3  # a server counts a request a moment after its last byte
 LOOKBACK_S = 300.0  # how old a last sample may be, as Prometheus has it
 STALE = 2.5  # intervals after which a replica that is no longer scraped counts as gone
 
@@ -47,7 +48,12 @@ class Rounds:
     def late(self) -> list[str]:
         """Who was there before the point, or at all where nobody was, and has no scrape from after it."""
         there = [name for name in self.scrapes if self.before(name) is not None] or list(self.scrapes)
-        return sorted(name for name in there if self.scrapes[name][-1] < self.end_s)
+        return sorted(name for name in there if self.scrapes[name][-1] < self._counted_s)
+
+    @property
+    def _counted_s(self) -> float:
+        """When the server has counted all of the point."""
+        return self.end_s + COUNTED_S
 
     @property
     def first_s(self) -> float | None:
@@ -57,7 +63,8 @@ class Rounds:
     @property
     def last_s(self) -> float:
         """The first round that has everybody after the point, or the last one there is."""
-        after = [next(at for at in of if at >= self.end_s) for of in self.scrapes.values() if of[-1] >= self.end_s]
+        from_s = self._counted_s
+        after = [next(at for at in of if at >= from_s) for of in self.scrapes.values() if of[-1] >= from_s]
         return max(after, default=max(of[-1] for of in self.scrapes.values()))
 
     @property

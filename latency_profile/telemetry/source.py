@@ -53,6 +53,9 @@ class MetricsSource(Protocol):
     def point_started(self) -> None:
         """Just before the point's first request is due; never raises for a server that is not there."""
 
+    def used(self) -> None:
+        """This client has just had an answer that is no point's."""
+
     def point_abandoned(self) -> None:
         """In place of `point_finished`, where nobody wants to know any more."""
 
@@ -175,6 +178,10 @@ class Sources:
     def point_started(self) -> None:
         for source in self._sources:
             source.point_started()
+
+    def used(self) -> None:
+        for source in self._sources:
+            source.used()
 
     def point_abandoned(self) -> None:
         for source in self._sources:

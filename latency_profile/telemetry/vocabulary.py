@@ -231,6 +231,15 @@ PREFIXES = {
     "nv_": TRITON,
     "jetstream_": JETSTREAM,
 }
+# Of plain samples the kind is the one written here, whatever a server says: llama.cpp called an average a counter, and
+# what is handed on by a federation or a gateway has often lost its type.
+KINDS: Mapping[str, MetricKind] = {
+    name: metric.kind
+    for known in METRICS.values()
+    for metric in known
+    if metric.kind != "histogram"
+    for name in metric.names
+}
 DEFAULT = VLLM  # what a Prometheus is asked for where nothing tells which server it is: the commonest
 PORTS = {"tensorrt_llm_triton": 8002}  # of metrics, where that is not the server's own
 MODEL_LABELS = frozenset({"model_name", "model", "served_model_name"})  # by which servers tell their models apart
@@ -242,8 +251,9 @@ def models_in(labels: Iterable[tuple[str, str]]) -> set[str]:
 
 
 def spelled(models: Collection[str]) -> set[str]:
-    """What a server may call these models: by their names, or by the last part of a path."""
-    return {name for model in models for name in (model, model.rpartition("/")[2])}
+    """What a server may call these models: by their names, or by the last part of a path; JetStream has _ for -."""
+    names = {name for model in models for name in (model, model.rpartition("/")[2])}
+    return names | {name.replace("-", "_") for name in names}
 
 
 def metrics_of(backend: str, names: frozenset[str] | None = None) -> tuple[Metric, ...]:

@@ -6,12 +6,13 @@ of one round bear the time at which the round began, so that what the replicas s
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from latency_profile.telemetry.doors import Door, NoMetrics
 from latency_profile.telemetry.exposition import Scrape
-from latency_profile.telemetry.fold import Folded, process_starts
+from latency_profile.telemetry.fold import Folded, process_starts, same_process
 
 PERIOD_S = 1.0
 EDGE_TIMEOUT_S = 5.0  # of the looks at a point's edges, which counters need
@@ -29,6 +30,7 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="server metrics", daemon=True)
         self._first_s = 0.0
+        self._twins: dict[str, frozenset[float]] = {}  # other addresses of a process, by name: when it started
         self.replicas: dict[str, Folded] = {}
         self.failures: dict[str, str] = {}  # by place: why the last look at it failed
 
@@ -74,7 +76,10 @@ class Watch:
                 continue
             self.failures.pop(door.url, None)
             places += [(_name(door, address), door, address) for address in found]
-        self._places = places
+        doors = Counter(name for name, _, _ in places)
+        self._places = [
+            (name if doors[name] == 1 else f"{name} ({door.url})", door, address) for name, door, address in places
+        ]
 
     def _round(self, at_s: float, timeout_s: float) -> None:
         if len(self._places) == 1:
@@ -82,14 +87,15 @@ class Watch:
         else:
             with ThreadPoolExecutor(max(1, min(len(self._places), MOST_AT_ONCE))) as pool:
                 looks = list(pool.map(lambda place: self._look(at_s, timeout_s, *place), self._places))
-        seen: set[frozenset[float]] = set()
+        taken: list[Scrape] = []
         for (name, _, _), scrape in zip(self._places, looks, strict=True):
             if scrape is None:
                 continue
-            process = process_starts(scrape)
-            if process and process in seen:  # one process at two addresses
+            if name not in self.replicas and any(same_process(scrape, other) for other in taken):
+                self._twins[name] = process_starts(scrape)
+            if self._twins.get(name) == process_starts(scrape):
                 continue
-            seen.add(process)
+            taken.append(scrape)
             if name not in self.replicas:
                 since_s = None if at_s == self._first_s else self._first_s
                 self.replicas[name] = Folded(self._tracked, since_s, self._models)

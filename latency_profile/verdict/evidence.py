@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from latency_profile import measures
 from latency_profile.measures import Rows, Window
 from latency_profile.records import Records
+from latency_profile.server_view.structure import Reconciliation
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class Evidence:
     records: Records
     rows: Rows  # of the model in question, or all
     span: Window  # of all models
+    both: Reconciliation | None = None  # this client's view of the server and the server's own
 
     @property
     def measured(self) -> Rows:
@@ -19,6 +21,6 @@ class Evidence:
         return self.rows & self.span.rows
 
 
-def evidence(records: Records, model: str | None = None) -> Evidence:
+def evidence(records: Records, model: str | None, both: Reconciliation | None) -> Evidence:
     rows = measures.all_rows(records) if model is None else measures.rows_of_model(records, model)
-    return Evidence(records, rows, measures.window(records))
+    return Evidence(records, rows, measures.window(records), both)

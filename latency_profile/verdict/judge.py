@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from latency_profile.records import Records
+from latency_profile.server_view.structure import Reconciliation
 from latency_profile.verdict.calibrated import calibration_reasons
 from latency_profile.verdict.client import client_limited
 from latency_profile.verdict.contamination import contaminated
@@ -27,9 +28,9 @@ RULES: tuple[tuple[Kind, Callable[[Evidence], list[str]]], ...] = (
 )
 
 
-def judge(records: Records, model: str | None = None) -> Verdict:
-    """The verdict on a point, or on its requests to one model."""
-    known = evidence(records, model)
+def judge(records: Records, model: str | None = None, both: Reconciliation | None = None) -> Verdict:
+    """The verdict on a point, or on its requests to one model. both: its `reconciled`, where the server was read."""
+    known = evidence(records, model, both)
     found: list[tuple[Kind, str]] = []
     for kind, rule in RULES:
         if kind is Kind.TOO_FEW_SAMPLES and found and found[0][0] in UNUSABLE:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from latency_profile.server_view.reconcile import excess_share, reconcile
+from latency_profile.server_view.reconcile import excess_share
 from latency_profile.server_view.structure import Cause, Reconciliation
 from latency_profile.verdict.evidence import Evidence
 from latency_profile.verdict.kinds import Name, Remark
@@ -13,7 +13,7 @@ EXCESS_SHARE_LIMIT = 0.01
 
 def other_traffic(known: Evidence) -> list[str]:
     """CONTAMINATED where the load was not only this client's."""
-    found = _reconciled(known)
+    found = _judged(known)
     if found is None or excess_share(found) <= EXCESS_SHARE_LIMIT:
         return []
     told = " ".join(each.text for each in found.disagreements if each.cause is Cause.OTHER_TRAFFIC)
@@ -25,7 +25,7 @@ def other_traffic(known: Evidence) -> list[str]:
 
 def server_disagrees(known: Evidence) -> Iterator[Remark]:
     """Whatever the two views differ in, and is no reason."""
-    found = _reconciled(known)
+    found = _judged(known)
     if found is None:
         return
     judged = excess_share(found) > EXCESS_SHARE_LIMIT
@@ -34,9 +34,10 @@ def server_disagrees(known: Evidence) -> Iterator[Remark]:
             yield Remark(name=Name.SERVER_DISAGREES, text=each.text)
 
 
-def _reconciled(known: Evidence) -> Reconciliation | None:
-    """With the first readings: they are exact, or none are. Increases that were extrapolated tell of no excess."""
+def _judged(known: Evidence) -> Reconciliation | None:
+    """Where a Prometheus lacks samples at an edge, an excess tells of nothing."""
+    both = known.both
+    if both is None or both.source == "direct":
+        return both
     readings = known.records.context.server_readings
-    if not readings or (readings[0].at_least and readings[0].source != "direct"):
-        return None
-    return reconcile(known.records, readings[0])
+    return None if any(each.at_least for each in readings if each.source == both.source) else both
