@@ -88,3 +88,6 @@ def test_vllm(vllm_server: str, smollm2_tokenizer: Path, tmp_path: Path, load: s
     assert both["itl"]["server_n"] == REQUESTS * (OUTPUT - 1)
     split = both["ttft_split"]
     assert 0 <= split["outside_s"] < split["total_s"]
+    for source, readings in by_source(profiled.point).items():
+        assert readings["counters"]["process_cpu_seconds"]["increase"] > 0, source
+        assert 1e8 < readings["gauges"]["process_memory_bytes"]["mean"] < 1e11, source

@@ -47,10 +47,11 @@ from latency_profile.telemetry.promql import (
 )
 from latency_profile.telemetry.rounds import LOOKBACK_S, Asked, Rounds, appeared, called, folded, rounds, stragglers
 from latency_profile.telemetry.told import Told
-from latency_profile.telemetry.vocabulary import Metric, MetricKind, spelled
+from latency_profile.telemetry.vocabulary import PROCESS, Metric, MetricKind, spelled
 
 __all__ = ["Api", "PrometheusSource"]
 
+ANY_PROCESS = frozenset(name for metric in PROCESS for name in metric.names)  # no proof that a model server is there
 BEFORE_S = 120.0  # before a point: where an accelerator stood then, at one sample a minute
 POLL_S = 0.5
 LONGEST_POLL_S = 5.0
@@ -163,7 +164,7 @@ class PrometheusSource:
 
     def _scrapes(self, seconds: float) -> list[Series]:
         """The samples of a metric that the server has, or none. Raises NoMetrics where queries are refused."""
-        names = [name for name, kind in self._names.items() if kind != "histogram"]
+        names = [name for name, kind in self._names.items() if kind != "histogram" and name not in ANY_PROCESS]
         names.sort(key=lambda name: name != self._pulse)
         best: list[Series] = []
         refused: list[Refused] = []

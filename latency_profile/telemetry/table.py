@@ -24,6 +24,9 @@ below, where times are seconds and shares 0 to 1.
   `--pm-project`, `--pm-cluster`, `--pm-namespace`, `--pm-job`): the last sample before the point against the first
   one after it.
 
+Not seen: what Triton does for other models, whose series are left out, since its labels do not tell them from parts of
+this one; replicas of two versions that name a quantity differently, of which the newer name alone is read.
+
 `server.reconciliation` holds both views against each other. Requests and tokens must agree exactly; quantiles must
 lie in the histogram's bucket, give or take `tolerance_s`. What differs has its likeliest cause:
 
@@ -35,7 +38,8 @@ lie in the histogram's bucket, give or take `tolerance_s`. What differs has its 
 | `SEVERAL_TOKENS_AN_EVENT` | tokens came together: the client's ITL is of events |
 | `OUTSIDE` | the time is spent outside of what the server measures: network, gateway, HTTP |
 | `WRONG_WINDOW` | what the server measured is not these requests, or not only |
-| `OTHER_MODEL` | the metrics are of another model than the requests |
+| `OTHER_MODEL` | the metrics are of another model than the requests; vLLM counts adapters, and a model's second \
+names, under its first |
 | `OTHER_COUNT` | the server counts tokens otherwise than its answers say |
 
 """

@@ -32,6 +32,8 @@ class Quantity(enum.StrEnum):
     PREFILL = "prefill"
     DECODE = "decode"
     QUEUE_SECONDS = "queue_seconds"  # summed over requests, where a server has no histogram of it
+    PROCESS_CPU = "process_cpu_seconds"  # of the process that answers /metrics, which is mostly the HTTP front
+    PROCESS_MEMORY = "process_memory_bytes"  # likewise, resident
 
 
 SHARES = frozenset({Quantity.KV_CACHE_USE})  # of several series the mean; of all other gauges the sum
@@ -86,55 +88,67 @@ def _way(prefix: str, way: object) -> tuple[Sample, ...]:
 
 
 Q = Quantity
+# What prometheus_client tells of its own process, on Linux, unless it gathers from several.
+PROCESS = _metrics(
+    "process_",
+    (Q.PROCESS_CPU, "counter?", "cpu_seconds_total"),
+    (Q.PROCESS_MEMORY, "gauge?", "resident_memory_bytes"),
+)
 # Version 1 of the engine, and what version 0 called it. vllm/v1/metrics/loggers.py, vllm/engine/metrics.py.
-VLLM = _metrics(
-    "vllm:",
-    (Q.KV_CACHE_USE, "gauge", "kv_cache_usage_perc", "gpu_cache_usage_perc"),
-    (Q.WAITING, "gauge", "num_requests_waiting"),
-    (Q.RUNNING, "gauge", "num_requests_running"),
-    (None, "gauge?", "num_requests_swapped"),
-    (None, "gauge?", "cpu_cache_usage_perc"),
-    (None, "gauge?", "cpu_prefix_cache_hit_rate"),
-    (None, "gauge?", "gpu_prefix_cache_hit_rate"),
-    (None, "gauge?", "avg_prompt_throughput_toks_per_s"),
-    (None, "gauge?", "avg_generation_throughput_toks_per_s"),
-    (None, "histogram?", "time_in_queue_requests"),
-    (Q.PROMPT_TOKENS, "counter", "prompt_tokens_total"),
-    (Q.GENERATED_TOKENS, "counter", "generation_tokens_total"),
-    (Q.REQUESTS, "counter", "request_success_total"),
-    (Q.PREEMPTIONS, "counter", "num_preemptions_total"),
-    (Q.CACHE_QUERIES, "counter?", "prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
-    (Q.CACHE_HITS, "counter?", "prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
-    (Q.TTFT, "histogram", "time_to_first_token_seconds"),
-    (Q.ITL, "histogram", "inter_token_latency_seconds", "time_per_output_token_seconds"),
-    (Q.TPOT, "histogram?", "request_time_per_output_token_seconds"),
-    (Q.E2E, "histogram", "e2e_request_latency_seconds"),
-    (Q.QUEUE, "histogram", "request_queue_time_seconds"),
-    (None, "histogram", "request_inference_time_seconds"),
-    (Q.PREFILL, "histogram?", "request_prefill_time_seconds"),
-    (Q.DECODE, "histogram?", "request_decode_time_seconds"),
-    (None, "histogram", "request_prompt_tokens"),
-    (None, "histogram", "request_generation_tokens"),
-    (None, "histogram", "iteration_tokens_total"),
+VLLM = (
+    *_metrics(
+        "vllm:",
+        (Q.KV_CACHE_USE, "gauge", "kv_cache_usage_perc", "gpu_cache_usage_perc"),
+        (Q.WAITING, "gauge", "num_requests_waiting"),
+        (Q.RUNNING, "gauge", "num_requests_running"),
+        (None, "gauge?", "num_requests_swapped"),
+        (None, "gauge?", "cpu_cache_usage_perc"),
+        (None, "gauge?", "cpu_prefix_cache_hit_rate"),
+        (None, "gauge?", "gpu_prefix_cache_hit_rate"),
+        (None, "gauge?", "avg_prompt_throughput_toks_per_s"),
+        (None, "gauge?", "avg_generation_throughput_toks_per_s"),
+        (None, "histogram?", "time_in_queue_requests"),
+        (Q.PROMPT_TOKENS, "counter", "prompt_tokens_total"),
+        (Q.GENERATED_TOKENS, "counter", "generation_tokens_total"),
+        (Q.REQUESTS, "counter", "request_success_total"),
+        (Q.PREEMPTIONS, "counter", "num_preemptions_total"),
+        (Q.CACHE_QUERIES, "counter?", "prefix_cache_queries_total", "gpu_prefix_cache_queries_total"),
+        (Q.CACHE_HITS, "counter?", "prefix_cache_hits_total", "gpu_prefix_cache_hits_total"),
+        (Q.TTFT, "histogram", "time_to_first_token_seconds"),
+        (Q.ITL, "histogram", "inter_token_latency_seconds", "time_per_output_token_seconds"),
+        (Q.TPOT, "histogram?", "request_time_per_output_token_seconds"),
+        (Q.E2E, "histogram", "e2e_request_latency_seconds"),
+        (Q.QUEUE, "histogram", "request_queue_time_seconds"),
+        (None, "histogram", "request_inference_time_seconds"),
+        (Q.PREFILL, "histogram?", "request_prefill_time_seconds"),
+        (Q.DECODE, "histogram?", "request_decode_time_seconds"),
+        (None, "histogram", "request_prompt_tokens"),
+        (None, "histogram", "request_generation_tokens"),
+        (None, "histogram", "iteration_tokens_total"),
+    ),
+    *PROCESS,
 )
 # python/sglang/srt/metrics/collector.py; the server needs --enable-metrics.
-SGLANG = _metrics(
-    "sglang:",
-    (Q.RUNNING, "gauge", "num_running_reqs"),
-    (Q.WAITING, "gauge", "num_queue_reqs"),
-    (Q.KV_CACHE_USE, "gauge", "token_usage"),
-    (None, "gauge?", "cache_hit_rate"),  # of its last batch only
-    (None, "gauge?", "gen_throughput"),
-    (Q.REQUESTS, "counter", "num_requests_total"),
-    (Q.PROMPT_TOKENS, "counter", "prompt_tokens_total"),
-    (Q.GENERATED_TOKENS, "counter", "generation_tokens_total"),
-    (Q.CACHE_QUERIES, "counter?", "prompt_tokens_total"),
-    (Q.CACHE_HITS, "counter?", "cached_tokens_total"),
-    (Q.PREEMPTIONS, "counter?", "num_retracted_requests_total"),
-    (Q.TTFT, "histogram", "time_to_first_token_seconds"),
-    (Q.ITL, "histogram", "inter_token_latency_seconds", "time_per_output_token_seconds"),
-    (Q.E2E, "histogram", "e2e_request_latency_seconds"),
-    (Q.QUEUE, "histogram?", "queue_time_seconds"),
+SGLANG = (
+    *_metrics(
+        "sglang:",
+        (Q.RUNNING, "gauge", "num_running_reqs"),
+        (Q.WAITING, "gauge", "num_queue_reqs"),
+        (Q.KV_CACHE_USE, "gauge", "token_usage"),
+        (None, "gauge?", "cache_hit_rate"),  # of its last batch only
+        (None, "gauge?", "gen_throughput"),
+        (Q.REQUESTS, "counter", "num_requests_total"),
+        (Q.PROMPT_TOKENS, "counter", "prompt_tokens_total"),
+        (Q.GENERATED_TOKENS, "counter", "generation_tokens_total"),
+        (Q.CACHE_QUERIES, "counter?", "prompt_tokens_total"),
+        (Q.CACHE_HITS, "counter?", "cached_tokens_total"),
+        (Q.PREEMPTIONS, "counter?", "num_retracted_requests_total"),
+        (Q.TTFT, "histogram", "time_to_first_token_seconds"),
+        (Q.ITL, "histogram", "inter_token_latency_seconds", "time_per_output_token_seconds"),
+        (Q.E2E, "histogram", "e2e_request_latency_seconds"),
+        (Q.QUEUE, "histogram?", "queue_time_seconds"),
+    ),
+    *PROCESS,
 )
 # router/src/server.rs, router/src/infer; lengths and durations are histograms, whose sums count tokens.
 TGI = _metrics(
@@ -192,26 +206,29 @@ TRITON = _metrics(
     (None, "gauge?", "gpu_utilization"),
 )
 # jetstream/core/metrics/prometheus.py; the server needs --prometheus_port. Older ones tell the slots that are free.
-JETSTREAM = _metrics(
-    "jetstream_",
-    (Q.WAITING, "gauge", "prefill_backlog_size"),
-    (
-        Q.KV_CACHE_USE,
-        "gauge",
-        "slots_used_percentage",
-        Sample("jetstream_slots_available_percentage", complement=True),
+JETSTREAM = (
+    *_metrics(
+        "jetstream_",
+        (Q.WAITING, "gauge", "prefill_backlog_size"),
+        (
+            Q.KV_CACHE_USE,
+            "gauge",
+            "slots_used_percentage",
+            Sample("jetstream_slots_available_percentage", complement=True),
+        ),
+        (Q.REQUESTS, "counter?", "request_success_count_total"),
+        (Q.PROMPT_TOKENS, "counter?", "request_input_length_sum"),
+        (Q.GENERATED_TOKENS, "counter?", "request_output_length_sum"),
+        (Q.TTFT, "histogram?", "time_to_first_token"),
+        (Q.TPOT, "histogram?", "time_per_output_token"),
+        (Q.E2E, "histogram?", "time_per_request"),
+        (Q.QUEUE, "histogram?", "queue_duration"),
+        (None, "gauge?", "transfer_backlog_size"),
+        (None, "gauge?", "generate_backlog_size"),
+        (None, "histogram?", "time_per_prefill_token"),
+        (None, "histogram?", "wait_time_per_request"),
     ),
-    (Q.REQUESTS, "counter?", "request_success_count_total"),
-    (Q.PROMPT_TOKENS, "counter?", "request_input_length_sum"),
-    (Q.GENERATED_TOKENS, "counter?", "request_output_length_sum"),
-    (Q.TTFT, "histogram?", "time_to_first_token"),
-    (Q.TPOT, "histogram?", "time_per_output_token"),
-    (Q.E2E, "histogram?", "time_per_request"),
-    (Q.QUEUE, "histogram?", "queue_duration"),
-    (None, "gauge?", "transfer_backlog_size"),
-    (None, "gauge?", "generate_backlog_size"),
-    (None, "histogram?", "time_per_prefill_token"),
-    (None, "histogram?", "wait_time_per_request"),
+    *PROCESS,
 )
 
 # By backend. The openai backend speaks to any server: `metrics_of` finds out by the names' prefixes.
