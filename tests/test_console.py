@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number, render_table
+from latency_profile.report.console import (
+    NO_FIGURE,
+    Figure,
+    ServerFigures,
+    TableRow,
+    milliseconds,
+    number,
+    render_table,
+)
 from latency_profile.report.progress import PLAIN_INTERVAL_S, LiveProgress, PlainProgress, Snapshot, make_progress
 
 ESCAPE = "\x1b"
@@ -155,6 +163,24 @@ def test_a_note_is_one_line_under_the_table() -> None:
     noted, silent = plain(rows).splitlines(), plain([row("1"), row("8")]).splitlines()
     assert noted[-1] == "at 8: 2 requests tried again (5 more attempts); 1 answer without a visible token"
     assert noted[:-1] == silent
+
+
+def test_what_the_server_told_has_a_table_of_its_own() -> None:
+    told = ServerFigures(
+        running=3.2, waiting=0.0, most_waiting=2, kv_percent=31.4, outside_ms=2.2, queue_ms=0.04, prefill_ms=24.6
+    )
+    gpu = ServerFigures(gpu_percent=97.1, watts=456.3, joules_per_token=0.931)
+    text = plain([row("4", server=told), row("8"), row("32", server=gpu)])
+    assert [line.rstrip() for line in text.splitlines()[-7:-1]] == [
+        "req/s  running  waiting   KV cache   of the mean TTFT, ms        GPU",
+        " rate     mean  mean max     max %  outside queue prefill  busy %   W J/tok",
+        "─────  ───────  ────────  ────────  ─────────────────────  ────────────────",
+        "    4     3.20  0.00   2      31.4     2.20  0.04    24.6",
+        "    8",
+        "   32                                                        97.1 456  0.93",
+    ]
+    assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert "running" not in plain([row("4")])
 
 
 def test_notes_that_are_sentences_end_once() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latency_profile.records import NONE, Records, Status, TokenSource
+from latency_profile.report.server_rows import server_figures
 from latency_profile.results import point_result
 from latency_profile.server_view.quantities import quantile_of
 from latency_profile.server_view.reconcile import excess_share, reconcile
@@ -61,6 +62,14 @@ def point(found: Readings, lateness_s: float = 0.002, **columns: Any) -> Records
     events = [[at + 0.052 + 0.01 * k for k in range(10)] for at in sent]
     given = {"server_input_tokens": np.full(N, 12)} | columns
     return make_records(due, sent, events, columns=given, server_readings=[found])
+
+
+def test_the_terminals_figures_of_the_server() -> None:
+    figures = server_figures(point_result(point(told())))
+    assert (figures.running, figures.most_waiting) == (5.0, None)
+    parts = (figures.outside_ms, figures.queue_ms, figures.prefill_ms)
+    assert parts == pytest.approx((2.0, 10.0, 30.0))
+    assert (figures.gpu_percent, figures.watts, figures.joules_per_token) == (None, None, None)
 
 
 def causes(found: Reconciliation) -> list[tuple[str, Cause]]:

@@ -32,6 +32,22 @@ NO_FIGURE = Figure(None)
 
 
 @dataclass(frozen=True, slots=True)
+class ServerFigures:
+    """What the server and its GPUs told of one point; None: nobody told it."""
+
+    running: float | None = None  # requests, mean
+    waiting: float | None = None
+    most_waiting: float | None = None
+    kv_percent: float | None = None  # of the KV cache, at most
+    outside_ms: float | None = None  # of the mean TTFT: network, gateway, HTTP
+    queue_ms: float | None = None
+    prefill_ms: float | None = None
+    gpu_percent: float | None = None  # busy, mean over all GPUs
+    watts: float | None = None  # all GPUs
+    joules_per_token: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One point, as it is shown. Rates a second, latencies in ms (service, from sent), money in dollars."""
 
@@ -51,6 +67,7 @@ class TableRow:
     e2e_p99_ms: Figure = NO_FIGURE
     response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
     dollars_per_million_output: float | None = None
+    server: ServerFigures = ServerFigures()
     reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
     notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
 
@@ -103,6 +120,18 @@ LATENCY_COLUMNS = (
     Column("E2E ms", "p99", lambda row: milliseconds(row.e2e_p99_ms)),
     Column("E2E ms", "due99", lambda row: milliseconds(row.response_e2e_p99_ms)),
 )
+SERVER_COLUMNS = (
+    Column("running", "mean", lambda row: number(row.server.running)),
+    Column("waiting", "mean", lambda row: number(row.server.waiting)),
+    Column("waiting", "max", lambda row: "" if row.server.most_waiting is None else f"{row.server.most_waiting:.0f}"),
+    Column("KV cache", "max %", lambda row: number(row.server.kv_percent)),
+    Column("of the mean TTFT, ms", "outside", lambda row: number(row.server.outside_ms)),
+    Column("of the mean TTFT, ms", "queue", lambda row: number(row.server.queue_ms)),
+    Column("of the mean TTFT, ms", "prefill", lambda row: number(row.server.prefill_ms)),
+    Column("GPU", "busy %", lambda row: number(row.server.gpu_percent)),
+    Column("GPU", "W", lambda row: number(row.server.watts)),
+    Column("GPU", "J/tok", lambda row: number(row.server.joules_per_token)),
+)
 COST_COLUMN = Column("output", "$/Mtok", lambda row: number(row.dollars_per_million_output))
 VERDICT_COLUMN = Column("", "verdict", lambda row: verdict_text(row.verdict), left=True)
 
@@ -127,8 +156,8 @@ def render_table(
     """Writes the table, notes on single points, why points are not VALID, and where the files went.
 
     `load` heads the first column: its group and its name (("in", "flight") for a closed loop). Columns without any
-    figure are left out. Where all columns do not fit into the width (80 when the stream is no terminal), the table
-    comes in two parts.
+    figure are left out; what the server told stands in a table of its own. Where all other columns do not fit into the
+    width (80 when the stream is no terminal), they come in two parts.
     `terminal` and `width` None ask the stream.
     """
     if terminal is None:
@@ -162,6 +191,9 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
         lines = grid([load_column, *LOAD_COLUMNS, *money, VERDICT_COLUMN], rows)
         if latency:
             lines += [Line(""), *grid([load_column, *latency], rows)]
+    server = [column for column in SERVER_COLUMNS if any(column.cell(row) for row in rows)]
+    if server:
+        lines += [Line(""), *grid([load_column, *server], rows)]
     lines += [Line(text, "dim") for text in legend(latency, rows)]
     lines += [
         Line(f"at {row.load}: {'; '.join(note.rstrip('.') for note in row.notes)}", "dim") for row in rows if row.notes

@@ -8,6 +8,7 @@ from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
 from latency_profile.records import PointContext
 from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number
+from latency_profile.report.server_rows import server_figures
 from latency_profile.results import PointResult
 from latency_profile.statistics import Distribution, Percentile
 from latency_profile.until_ci.text import short_text as until_ci_text
@@ -46,6 +47,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
         e2e_p99_ms=_p99(service.e2e),
         response_e2e_p99_ms=_p99(response.e2e if response else None),
         dollars_per_million_output=cost.usd_per_million_output_tokens if cost else None,
+        server=server_figures(result),
         reasons=tuple(result.verdict.reasons),
         notes=tuple(_notes(result)),
     )

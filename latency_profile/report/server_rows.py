@@ -1,0 +1,40 @@
+"""What the server and the machine told of a point, as a line of the second table: units and picks, no statistics."""
+
+from latency_profile.report.console import ServerFigures
+from latency_profile.results import PointResult
+from latency_profile.server_view.structure import GaugeView
+from latency_profile.telemetry.vocabulary import Quantity
+
+MS_PER_S = 1000.0
+
+
+def server_figures(result: PointResult) -> ServerFigures:
+    """Each None where nobody told it; gauges over the measured window, exact readings first."""
+    running, waiting, kv = (
+        _gauge(result, each) for each in (Quantity.RUNNING, Quantity.WAITING, Quantity.KV_CACHE_USE)
+    )
+    both, telemetry = result.server.reconciliation, result.telemetry
+    split = both.ttft_split if both else None
+    energy = telemetry.energy if telemetry else None
+    gpus = telemetry.gpus if telemetry else []
+    busy = [gpu.utilization.mean for gpu in gpus if gpu.utilization and gpu.utilization.mean is not None]
+    return ServerFigures(
+        running=running.mean if running else None,
+        waiting=waiting.mean if waiting else None,
+        most_waiting=waiting.max if waiting else None,
+        kv_percent=100 * kv.max if kv else None,
+        outside_ms=_ms(split.outside_s if split else None),
+        queue_ms=_ms(split.queue_s if split else None),
+        prefill_ms=_ms(split.prefill_s if split else None),
+        gpu_percent=100 * sum(busy) / len(busy) if busy else None,
+        watts=energy.mean_power_w if energy else None,
+        joules_per_token=energy.joules_per_output_token if energy else None,
+    )
+
+
+def _gauge(result: PointResult, quantity: Quantity) -> GaugeView | None:
+    return next((each.gauges[quantity.value] for each in result.server.readings if quantity.value in each.gauges), None)
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * MS_PER_S
