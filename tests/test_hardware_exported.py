@@ -230,6 +230,11 @@ def test_a_point_takes_what_the_exporters_told() -> None:
     nothing = watch.of(context, Exported([], [], "Prometheus has no accelerators' metrics", []))
     assert (nothing.source, nothing.gpus) == (None, [])
     assert nothing.absent == "the server is not on this machine; Prometheus has no accelerators' metrics"
+    labels = tuple(sorted({**CARD, "pod": "vllm-0"}.items()))
+    sparse = {name: [Series(name, labels, [START_S + 1, START_S + 29], [1.0, 2.0])] for name in dcgm()}
+    assert watch.of(context, told(sparse, MINE)[0]).notices == [
+        "no energy of 1 of 1 GPUs: the exporter's samples are too far apart here"
+    ]
     context.duration_s = 5.0
     assert watch.of(context, cards).notices == [
         "1 of 1 accelerators have fewer than two samples inside the point: no figures"

@@ -319,3 +319,19 @@ def test_seconds_of_other_requests_are_no_queue_of_these(requests: float, queue_
     split = reconcile(point(known), known).ttft_split
     assert split is not None
     assert split.queue_s == (None if queue_s is None else pytest.approx(queue_s))
+
+
+def test_replicas_of_two_versions_are_each_read_by_their_own_names() -> None:
+    def version(cache: str, used: float, itl: str, count: float) -> str:
+        buckets = "".join(f'vllm:{itl}_bucket{{le="{le}"}} {count}\n' for le in ("0.1", "+Inf"))
+        return (
+            f"# TYPE vllm:{cache} gauge\nvllm:{cache} {used}\n# TYPE vllm:{itl} histogram\n{buckets}"
+            f"vllm:{itl}_sum {count / 20}\nvllm:{itl}_count {count}\n"
+        )
+
+    new = [version("kv_cache_usage_perc", 0.75, "inter_token_latency_seconds", count) for count in (0, 100)]
+    old = [version("gpu_cache_usage_perc", 0.25, "time_per_output_token_seconds", count) for count in (7, 57)]
+    found = common("vllm", fold("vllm", *new), fold("vllm", *old))
+    assert found.gauges["kv_cache_use"] == [0.5, 0.5]
+    assert found.histograms["itl"] == Buckets(bounds=[0.1], counts=[150.0, 0.0], total=pytest.approx(7.5))
+    assert found.names["itl"] == ["vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"]

@@ -9,7 +9,7 @@ from latency_profile.hardware.host import HostSampler
 from latency_profile.hardware.local import is_local
 from latency_profile.hardware.nvml import Gpus, NoGpus, Sampler
 from latency_profile.hardware.structure import HardwareReadings, Source
-from latency_profile.hardware.summary import FEWEST_SAMPLES
+from latency_profile.hardware.summary import FEWEST_SAMPLES, energy_j
 from latency_profile.hardware.ticker import NS
 from latency_profile.records import PointContext
 from latency_profile.sender.job import Target
@@ -86,9 +86,11 @@ class PointWatch:
 
 
 def _few_samples(exported: Exported, length_s: float) -> list[str]:
-    """Exporters sample every 15 to 60 s, and the last samples may not be stored yet: short points have too few."""
+    """Exporters sample every 15 to 60 s, and the last samples may not be stored yet: short points have little."""
     times = [gpu.times_s for gpu in exported.gpus] + [tpu.times_s for tpu in exported.tpus]
     few = sum(sum(0 <= at <= length_s for at in each) < FEWEST_SAMPLES for each in times)
-    if not few:
-        return []
-    return [f"{few} of {len(times)} accelerators have fewer than two samples inside the point: no figures"]
+    if few:
+        return [f"{few} of {len(times)} accelerators have fewer than two samples inside the point: no figures"]
+    told = [gpu for gpu in exported.gpus if gpu.energy_j or gpu.power_w]
+    vague = sum(energy_j(gpu, 0.0, length_s) is None for gpu in told)
+    return [f"no energy of {vague} of {len(told)} GPUs: the exporter's samples are too far apart here"] if vague else []

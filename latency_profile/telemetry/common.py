@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from latency_profile.telemetry.deltas import added, cumulated
-from latency_profile.telemetry.fold import Folded, Gauge
+from latency_profile.telemetry.fold import Folded, Gauge, SampleKey
 from latency_profile.telemetry.readings import Buckets, Readings, Replica, Source
 from latency_profile.telemetry.vocabulary import SHARES, Metric, Sample
 
@@ -44,23 +44,24 @@ def readings(
         if metric.quantity is None:
             continue
         quantity = metric.quantity.value
-        way = next((way for way in metric.ways if all(_has(folds, sample) for sample in way)), None)
-        if way is None:
+        ways = {name: way for name, folded in replicas.items() if (way := _way(folded, metric)) is not None}
+        if not ways:
             if not metric.optional:
                 missing.append(quantity)
             continue
-        names[quantity] = [sample.name for sample in way]
+        names[quantity] = list(dict.fromkeys(sample.name for way in ways.values() for sample in way))
+        told = [(folded, ways.get(name, ())) for name, folded in replicas.items() if folded.looks_s]
         if metric.kind == "gauge":
-            gauges[quantity] = [_at(at, folds, way[0], metric.quantity in SHARES) for at in times]
+            gauges[quantity] = [_at(at, told, metric.quantity in SHARES) for at in times]
         elif metric.kind == "histogram":
-            found = _buckets(way[0], list(counted.values()))
+            found = _buckets([(folded, ways[name][0]) for name, folded in counted.items() if name in ways])
             if found is not None:
                 histograms[quantity] = found
         else:
             for name, folded in counted.items():
-                counters[name][quantity] = math.fsum(_increase(folded, sample) for sample in way)
+                counters[name][quantity] = math.fsum(_increase(folded, sample) for sample in ways.get(name, ()))
             if counted:
-                totals[quantity] = [_total_at(at, folds, way) for at in times]
+                totals[quantity] = [_total_at(at, told) for at in times]
     return Readings(
         source=source,
         start_s=min(folded.looks_s[0] for folded in folds) - start_s,
@@ -120,8 +121,16 @@ def _families(name: str) -> tuple[str, ...]:
     return (name, *(name.removesuffix(part) for part in PARTS if name.endswith(part)))
 
 
-def _has(folds: Sequence[Folded], sample: Sample) -> bool:
-    return any(family in folded.kinds for folded in folds for family in _family(sample))
+Way = tuple[Sample, ...]
+
+
+def _way(folded: Folded, metric: Metric) -> Way | None:
+    """What a replica calls it: while a new version is rolled out, replicas use different names."""
+    return next((way for way in metric.ways if all(_has(folded, sample) for sample in way)), None)
+
+
+def _has(folded: Folded, sample: Sample) -> bool:
+    return any(family in folded.kinds for family in _family(sample))
 
 
 def _increase(folded: Folded, sample: Sample) -> float:
@@ -130,10 +139,10 @@ def _increase(folded: Folded, sample: Sample) -> float:
     )
 
 
-def _total_at(at_s: float, folds: Sequence[Folded], way: Sequence[Sample]) -> float | None:
+def _total_at(at_s: float, told: Sequence[tuple[Folded, Way]]) -> float | None:
     """How much it had grown at a look, over all replicas; None where one that was there before was not read then."""
     total = 0.0
-    for folded in folds:
+    for folded, way in told:
         if folded.looks_s[0] > at_s:
             continue
         place = _place(folded.looks_s, at_s)
@@ -143,18 +152,19 @@ def _total_at(at_s: float, folds: Sequence[Folded], way: Sequence[Sample]) -> fl
     return total
 
 
-def _at(at_s: float, folds: Sequence[Folded], sample: Sample, share: bool) -> float | None:
+def _at(at_s: float, told: Sequence[tuple[Folded, Way]], share: bool) -> float | None:
     """A gauge over all replicas: the sum, or the mean of shares; None where a replica was not read then."""
     values = []
-    for folded in folds:
+    for folded, way in told:
         if _place(folded.looks_s, at_s) is None:
             return None
-        for (_, labels), gauge in folded.gauges.get(sample.name, {}).items():
-            if sample.labels.items() <= dict(labels).items():
-                value = _value(gauge, at_s)
-                if value is None:
-                    return None
-                values.append(1 - value if sample.complement else value * sample.factor)
+        for sample in way:
+            for (_, labels), gauge in folded.gauges.get(sample.name, {}).items():
+                if sample.labels.items() <= dict(labels).items():
+                    value = _value(gauge, at_s)
+                    if value is None:
+                        return None
+                    values.append(1 - value if sample.complement else value * sample.factor)
     if not values:
         return None
     return math.fsum(values) / len(values) if share else math.fsum(values)
@@ -170,15 +180,25 @@ def _place(times: Sequence[float], at_s: float) -> int | None:
     return place if place < len(times) and times[place] == at_s else None
 
 
-def _buckets(sample: Sample, folds: Sequence[Folded]) -> Buckets | None:
+def _buckets(told: Sequence[tuple[Folded, Sample]]) -> Buckets | None:
     """A histogram over all series and replicas; None without the last bucket, which holds everything."""
-    parts = [folded.growth(sample.name) for folded in folds]
+    if not told:
+        return None
+    sample = told[0][1]
+    parts = [_renamed(folded.growth(own.name), own.name, sample.name) for folded, own in told]
     points = cumulated(sample.name, parts)
     if not points or not math.isinf(points[-1][0]):
         return None
     counts = [points[0][1], *(upper - lower for (_, lower), (_, upper) in pairwise(points))]
     total = added(parts, f"{sample.name}_sum") * sample.factor
     return Buckets(bounds=[bound * sample.factor for bound, _ in points[:-1]], counts=counts, total=total)
+
+
+def _renamed(growth: Mapping[SampleKey, float], own: str, name: str) -> Mapping[SampleKey, float]:
+    """A histogram's growth under another name: one that two versions call differently has the same unit in both."""
+    if own == name:
+        return growth
+    return {(name + key.removeprefix(own), labels): value for (key, labels), value in growth.items()}
 
 
 def _replica(name: str, folded: Folded, counters: dict[str, float], start_s: float) -> Replica:

@@ -25,7 +25,7 @@ below, where times are seconds and shares 0 to 1.
   one after it.
 
 Not seen: what Triton does for other models, whose series are left out, since its labels do not tell them from parts of
-this one; replicas of two versions that name a quantity differently, of which the newer name alone is read.
+this one.
 
 `server.reconciliation` holds both views against each other. Requests and tokens must agree exactly; quantiles must
 lie in the histogram's bucket, give or take `tolerance_s`. What differs has its likeliest cause:
