@@ -139,6 +139,14 @@ def test_a_gpu_that_is_lost_leaves_the_other_one(driver: Path) -> None:
     assert found["came_back"]
 
 
+def test_the_power_of_a_divided_board_is_said_to_be_that(driver: Path) -> None:
+    said = sample(driver, 0.3, FAKE_MIG="1")["notices"]
+    assert len(said) == 1
+    assert said[0].startswith("GPU 0 (") and said[0].endswith(
+        "is divided (MIG): its power and energy are the whole board's"
+    )
+
+
 def test_a_driver_that_hangs_is_left_alone(driver: Path) -> None:
     found = sample(driver, 1.0, FAKE_HANG_MS="400")
     assert not found["came_back"]

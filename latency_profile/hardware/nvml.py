@@ -96,7 +96,8 @@ class Gpus:
 
         memory = known(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         limit_mw = known(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
-        return Gpu(
+        divided = known(lambda: nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE)
+        gpu = Gpu(
             index=index,
             handle=handle,
             uuid=known(lambda: nvml.nvmlDeviceGetUUID(handle)),
@@ -105,6 +106,9 @@ class Gpus:
             memory_bytes=None if memory is None else memory.total,
             power_limit_w=None if limit_mw is None else limit_mw / 1e3,
         )
+        if divided:
+            self.notices.append(f"{gpu} is divided (MIG): its power and energy are the whole board's")
+        return gpu
 
     def asks(self) -> list[list[Ask]]:
         """How to ask for each of QUANTITIES: the ways of newer drivers before those of older ones.

@@ -3,7 +3,7 @@
  * GPU 0 knows everything. Its power is 100 W + 10 W a second, and its energy counter is the integral of that; both count
  * from nvmlInit. GPU 1 has no energy counter and no utilization; FAKE_LOST_MS after nvmlInit it is lost, and 200 ms
  * later it would answer again. FAKE_GPUS says how many there are, FAKE_INIT what nvmlInit returns, FAKE_HANG_MS when
- * GPU 0's driver stops answering. Compiled with -DOLD it is a driver without the newer names.
+ * GPU 0's driver stops answering, FAKE_MIG divides it. Compiled with -DOLD it is a driver without the newer names.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +91,11 @@ int nvmlDeviceGetMemoryInfo_v2(device *d, memory_v2 *m) {
     return state(d);
 }
 #endif
+
+int nvmlDeviceGetMigMode(device *d, u32 *current, u32 *pending) {
+    *current = *pending = getenv("FAKE_MIG") ? 1 : 0;
+    return d->index ? NOT_SUPPORTED : OK;
+}
 
 int nvmlDeviceGetEnforcedPowerLimit(device *d, u32 *mw) {
     *mw = 350000;
