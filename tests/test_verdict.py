@@ -85,6 +85,15 @@ def test_late_sends_limit_the_point():
     assert judge(late(12, 0.005)).verdict is Kind.VALID
 
 
+def test_a_reason_of_another_kind_says_which():
+    records = late(12, 0.02)
+    records.columns["status"][:51] = Status.RESET
+    found = judge(records)
+    assert found.verdict is Kind.FAILED
+    assert found.reasons[0].startswith("51 of 1000 requests failed")
+    assert found.reasons[1].startswith("CLIENT_LIMITED: ")
+
+
 def test_requests_that_were_never_sent_are_late():
     records = late(0, 0)
     never = np.arange(1000) % 40 == 0

@@ -36,8 +36,9 @@ def judge(records: Records, model: str | None = None, both: Reconciliation | Non
         if kind is Kind.TOO_FEW_SAMPLES and found and found[0][0] in UNUSABLE:
             break  # how wide the intervals of numbers are that must not be used is no reason
         found.extend((kind, reason) for reason in rule(known))
+    verdict = found[0][0] if found else Kind.VALID
     return Verdict(
-        verdict=found[0][0] if found else Kind.VALID,
-        reasons=[reason for _, reason in found],
+        verdict=verdict,
+        reasons=[reason if kind is verdict else f"{kind.value}: {reason}" for kind, reason in found],
         remarks=remarks(known),
     )

@@ -56,7 +56,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ]
     reasons: Annotated[
-        list[str], Meta(description="one sentence each, with the figure and its limit; empty when VALID")
+        list[str],
+        Meta(
+            description="one sentence each, with the figure and its limit; one of another kind than the verdict, "
+            "which is worse, begins with its kind; empty when VALID"
+        ),
     ]
     remarks: Annotated[list[Remark], Meta(description="what else one should know; they do not change the verdict")]
 
