@@ -21,6 +21,6 @@ class Evidence:
         return self.rows & self.span.rows
 
 
-def evidence(records: Records, model: str | None, both: Reconciliation | None) -> Evidence:
+def evidence(records: Records, model: str | None = None, both: Reconciliation | None = None) -> Evidence:
     rows = measures.all_rows(records) if model is None else measures.rows_of_model(records, model)
     return Evidence(records, rows, measures.window(records), both)
