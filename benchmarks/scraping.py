@@ -102,7 +102,7 @@ def somebody(url: str) -> Iterator[None]:
 
 
 def measure(url: str, rate: float, seconds: float, folder: Path, flags: list[str]) -> Point:
-    """One point. Raises CalledProcessError where it does not run."""
+    """One point, whatever its verdict. Raises ValueError where it left no result."""
     subprocess.run(
         [
             sys.executable, "benchmark_serving.py", f"--url={url}", "--tokenizer=bundled", "--input-len=32",

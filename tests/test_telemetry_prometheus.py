@@ -12,7 +12,8 @@ import requests
 from latency_profile.errors import ServerUnavailable
 from latency_profile.telemetry.prometheus import Api, PrometheusSource
 from latency_profile.telemetry.promql import Series
-from latency_profile.telemetry.rounds import COUNTED_S, Asked, appeared, folded, rounds, stragglers
+from latency_profile.telemetry.readings import COUNTED_S
+from latency_profile.telemetry.rounds import Asked, appeared, folded, rounds, stragglers
 from latency_profile.telemetry.vocabulary import TGI, VLLM, Metric
 from tests.prometheus_points import AFTER, BEFORE, WHERE, a_point, ask, increase, value, wait_for, with_running
 from tests.servers.process import free_port

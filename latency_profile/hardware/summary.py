@@ -193,6 +193,12 @@ def gpu_summary(gpu: GpuReadings, start_s: float, end_s: float) -> GpuSummary:
     )
 
 
+def mean_utilization(gpus: Sequence[GpuSummary]) -> float | None:
+    """Over the GPUs that tell it, 0 to 1; None where none does."""
+    means = [gpu.utilization.mean for gpu in gpus if gpu.utilization and gpu.utilization.mean is not None]
+    return math.fsum(means) / len(means) if means else None
+
+
 def tpu_summary(tpu: TpuReadings, start_s: float, end_s: float) -> TpuSummary:
     """One chip from start_s to end_s, since the point's start."""
 

@@ -1,5 +1,6 @@
 """What the server and the machine told of a point, as a line of the second table: units and picks, no statistics."""
 
+from latency_profile.hardware.summary import mean_utilization
 from latency_profile.report.console import ServerFigures
 from latency_profile.results import PointResult
 from latency_profile.server_view.structure import GaugeView
@@ -16,8 +17,7 @@ def server_figures(result: PointResult) -> ServerFigures:
     both, telemetry = result.server.reconciliation, result.telemetry
     split = both.ttft_split if both else None
     energy = telemetry.energy if telemetry else None
-    gpus = telemetry.gpus if telemetry else []
-    busy = [gpu.utilization.mean for gpu in gpus if gpu.utilization and gpu.utilization.mean is not None]
+    busy = mean_utilization(telemetry.gpus) if telemetry else None
     return ServerFigures(
         running=running.mean if running else None,
         waiting=waiting.mean if waiting else None,
@@ -26,7 +26,7 @@ def server_figures(result: PointResult) -> ServerFigures:
         outside_ms=_ms(split.outside_s if split else None),
         queue_ms=_ms(split.queue_s if split else None),
         prefill_ms=_ms(split.prefill_s if split else None),
-        gpu_percent=100 * sum(busy) / len(busy) if busy else None,
+        gpu_percent=None if busy is None else 100 * busy,
         watts=energy.mean_power_w if energy else None,
         joules_per_token=energy.joules_per_output_token if energy else None,
     )

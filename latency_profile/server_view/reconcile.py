@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from latency_profile.records import Records
 from latency_profile.server_view import counts, times
 from latency_profile.server_view.structure import Cause, Counted, Discrepancy, Reconciliation, Timed
-from latency_profile.telemetry.readings import Readings
-from latency_profile.telemetry.rounds import COUNTED_S
+from latency_profile.telemetry.readings import COUNTED_S, Readings
 from latency_profile.telemetry.vocabulary import spelled
 
 LACK_SHARE_LIMIT = 0.001  # of what the client had: a count that is off by less is rounding

@@ -112,12 +112,8 @@ def _lacking(replicas: Mapping[str, Folded], lacking: str | None, used: set[str]
     return "; ".join(reasons) or None
 
 
-def _family(sample: Sample) -> tuple[str, ...]:
-    """The families that may hold it: a counter's is its name, that of a histogram's sum is the histogram."""
-    return _families(sample.name)
-
-
 def _families(name: str) -> tuple[str, ...]:
+    """The families that may hold a sample: a counter's is its name, that of a histogram's sum is the histogram."""
     return (name, *(name.removesuffix(part) for part in PARTS if name.endswith(part)))
 
 
@@ -130,12 +126,15 @@ def _way(folded: Folded, metric: Metric) -> Way | None:
 
 
 def _has(folded: Folded, sample: Sample) -> bool:
-    return any(family in folded.kinds for family in _family(sample))
+    return any(family in folded.kinds for family in _families(sample.name))
 
 
 def _increase(folded: Folded, sample: Sample) -> float:
     return sample.factor * math.fsum(
-        grown for family in _family(sample) for (name, _), grown in folded.growth(family).items() if name == sample.name
+        grown
+        for family in _families(sample.name)
+        for (name, _), grown in folded.growth(family).items()
+        if name == sample.name
     )
 
 

@@ -7,7 +7,7 @@ from latency_profile.errors import ServerUnavailable
 from latency_profile.telemetry.common import counter_samples, readings
 from latency_profile.telemetry.deltas import summaries
 from latency_profile.telemetry.doors import Door, NoMetrics
-from latency_profile.telemetry.rounds import COUNTED_S
+from latency_profile.telemetry.readings import COUNTED_S
 from latency_profile.telemetry.told import Told
 from latency_profile.telemetry.vocabulary import Metric, Quantity, metrics_of
 from latency_profile.telemetry.watch import EDGE_TIMEOUT_S, Watch

@@ -13,7 +13,7 @@ from latency_profile.telemetry.common import readings
 from latency_profile.telemetry.doors import Door, NoMetrics, own_doors
 from latency_profile.telemetry.exposition import Scrape
 from latency_profile.telemetry.fold import Folded
-from latency_profile.telemetry.rounds import COUNTED_S
+from latency_profile.telemetry.readings import COUNTED_S
 from latency_profile.telemetry.vocabulary import Metric, Quantity, metrics_of
 
 TIMEOUT_S = 5.0

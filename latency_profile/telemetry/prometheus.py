@@ -20,7 +20,6 @@ does nothing if the end of the first has waited long enough.
 What is not there is absent, never 0. The clocks of this machine and of Prometheus are taken to agree.
 """
 
-import json
 import math
 import time
 from collections.abc import Collection, Sequence
@@ -144,7 +143,7 @@ class PrometheusSource:
 
         def ask(name: str) -> list[Series]:
             label = "cluster_name" if name.startswith("kubernetes_io:") else "cluster"
-            where = f"{{{label}={json.dumps(self._cluster, ensure_ascii=False)}}}" if self._cluster else ""
+            where = selector(**{label: self._cluster})
             return self._api.query(samples(name, where, time.time() - start_unix_s + BEFORE_S))
 
         whose = Whose(frozenset(self._pods), self._namespace)

@@ -43,9 +43,8 @@ class Series:
         return Series(self.name, self.labels, [at for at, _ in kept], [value for _, value in kept])
 
 
-def selector(*, cluster: str | None, namespace: str | None, job: str | None) -> str:
-    """The label matchers that pick the server's series, with their braces. JSON's strings are strings of PromQL too."""
-    wanted = {"cluster": cluster, "namespace": namespace, "job": job}
+def selector(**wanted: str | None) -> str:
+    """Label matchers with their braces; None: any. JSON's strings are strings of PromQL too."""
     quoted = [f"{label}={json.dumps(value, ensure_ascii=False)}" for label, value in wanted.items() if value]
     return "{" + ",".join(quoted) + "}"
 

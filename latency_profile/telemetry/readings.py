@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 Source = Literal["direct", "prometheus", "google"]
+COUNTED_S = 0.3  # a server counts a request a moment after its last byte
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True):

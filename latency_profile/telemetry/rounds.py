@@ -15,8 +15,8 @@ from statistics import median
 from latency_profile.telemetry.exposition import Family, Kind, Scrape
 from latency_profile.telemetry.fold import COUNTED, Folded
 from latency_profile.telemetry.promql import Series
+from latency_profile.telemetry.readings import COUNTED_S
 
-COUNTED_S = 0.3  # a server counts a request a moment after its last byte
 LOOKBACK_S = 300.0  # how old a last sample may be, as Prometheus has it
 STALE = 2.5  # intervals after which a replica that is no longer scraped counts as gone
 
