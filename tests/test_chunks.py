@@ -161,7 +161,7 @@ def test_what_a_killed_run_had_stored_becomes_records(port: int, tmp_path: Path,
     )
     try:
         until = time.monotonic() + 60
-        while time.monotonic() < until and not any(name.endswith("0002") for name in listed(gcs, bucket)):
+        while time.monotonic() < until and not any(name.endswith("0003") for name in listed(gcs, bucket)):
             time.sleep(0.2)
         time.sleep(1.0)
     finally:
