@@ -3,8 +3,9 @@
 `python -m benchmarks.scraping`: points of one plan against the embedded server on a fixed timeline, in turn without
 reading; with somebody else reading the server's /metrics once a second, which is what answering costs the server; with
 this tool reading it; and, where Debian's `prometheus` is installed, with a Prometheus beside that scrapes it once a
-second too and is asked at the point's end. Ends with 1 where the 95 % interval of a mean difference (Student's t, over
-the runs) leaves out 0.
+second too and is asked at the point's end. Two estimates of what that changes: between points (Student's t over the
+runs), and within them, where requests beside a look stand against all others (`benchmarks.looks`). Ends with 1 where
+the 95 % interval of the first leaves out 0, or that of the second lies above what the points' own p99 is known to.
 """
 
 import argparse
@@ -23,12 +24,16 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from benchmarks.looks import Change, change, mean_change
+from latency_profile.outcome import Status
+from latency_profile.records import NONE, Records, load
 from latency_profile.statistics import mean_interval
 from tests.servers.prometheus import prometheus
 from tests.servers.simulator import simulator
 
 TIMING = ("--fixed-timing", "20,5")  # ms to the first token, and between two
 TOKENS = 64
+NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Point:
     high: float | None
     verdict: str
     looks: int
+    change: Change | None  # by the looks, within the point
 
 
 def main() -> int:
@@ -51,6 +57,7 @@ def main() -> int:
     wanted = parser.parse_args()
     kinds = ["none", "somebody else", "direct", *(["direct and Prometheus"] if shutil.which("prometheus") else [])]
     found: dict[str, list[Point]] = {}
+    print("| read | run | TTFT p99, ms | 95 % interval | verdict | looks |\n|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder, simulator(Path(folder), *TIMING) as server:
         for run in range(wanted.runs):
             for number, kind in enumerate(kinds if wanted.kinds is None else wanted.kinds.split(",")):
@@ -58,10 +65,9 @@ def main() -> int:
                 place.mkdir()
                 rate = wanted.tokens_per_s / TOKENS
                 with reading(kind, server.url, place) as flags:
-                    found.setdefault(kind, []).append(measure(server.url, rate, wanted.seconds, place, flags))
-    print("| read | run | TTFT p99, ms | 95 % interval | verdict | looks |\n|---|---|---|---|---|---|")
-    for row in rows(found):
-        print(f"| {' | '.join(row)} |")
+                    point = measure(server.url, rate, wanted.seconds, place, flags)
+                found.setdefault(kind, []).append(point)
+                print(f"| {' | '.join(row(kind, run + 1, point))} |", flush=True)
     return judge(found)
 
 
@@ -114,21 +120,29 @@ def measure(url: str, rate: float, seconds: float, folder: Path, flags: list[str
     (path,) = folder.glob("*qps-*.json")
     point = json.loads(path.read_text())
     p99 = point["latency"]["service"]["ttft"]["p99"]
-    looks = [reading["series"]["times_s"] for reading in point["server"]["readings"] if reading["source"] == "direct"]
+    (records_path,) = folder.glob("*.records.npz")
+    records = load(records_path)
+    looks = next((one.times_s for one in records.context.server_readings if one.source == "direct"), [])
     return Point(
         p99["value_s"] * 1e3,
         None if p99["low_s"] is None else p99["low_s"] * 1e3,
         None if p99["high_s"] is None else p99["high_s"] * 1e3,
         point["verdict"]["verdict"],
-        len(looks[0]) if looks else 0,
+        len(looks),
+        change_within(records, looks) if looks else None,
     )
 
 
-def rows(found: dict[str, list[Point]]) -> Iterator[list[str]]:
-    for kind, points in found.items():
-        for run, point in enumerate(points, 1):
-            bounds = " to ".join("none" if end is None else f"{end:.3f}" for end in (point.low, point.high))
-            yield [kind, str(run), f"{point.p99:.3f}", bounds, point.verdict, str(point.looks)]
+def change_within(records: Records, looks_s: list[float]) -> Change:
+    """Of all answers with a first token; looks at the edges of the point are among them."""
+    done = (records["status"] == Status.OK) & (records["first_token_ns"] != NONE)
+    due_ns, first_ns = records["due_ns"][done], records["first_token_ns"][done]
+    return change(due_ns / NS, (first_ns - due_ns) / NS, looks_s, 0.99)
+
+
+def row(kind: str, run: int, point: Point) -> list[str]:
+    bounds = " to ".join("none" if end is None else f"{end:.3f}" for end in (point.low, point.high))
+    return [kind, str(run), f"{point.p99:.3f}", bounds, point.verdict, str(point.looks)]
 
 
 def judge(found: dict[str, list[Point]]) -> int:
@@ -145,7 +159,25 @@ def judge(found: dict[str, list[Point]]) -> int:
             f"{kind}: TTFT p99 {mean:+.3f} ms ({mean + low:+.3f} to {mean + high:+.3f}), of {plain[0].p99:.3f}: "
             f"{'no change beyond the interval' if within else 'A CHANGE'}"
         )
+        code |= judge_within(kind, points)
     return code
+
+
+def judge_within(kind: str, points: list[Point]) -> int:
+    """Prints what the looks change within the points; 1 where that is beyond what their own p99 is known to."""
+    changes = [point.change for point in points if point.change is not None]
+    if not changes:
+        return 0
+    found_s, least_s, most_s = mean_change(changes)
+    known = min((point.high - point.p99 for point in points if point.high is not None), default=None)
+    beyond = known is not None and least_s * 1e3 > known
+    own = "have no upper end" if known is None else f"end {known:.3f} ms above it or more"
+    print(
+        f"{kind}, beside the looks ({np.mean([one.beside for one in changes]):.1%} of the requests): TTFT p99 "
+        f"{found_s * 1e3:+.3f} ms ({least_s * 1e3:+.3f} to {most_s * 1e3:+.3f}); the points' own intervals {own}: "
+        f"{'BEYOND THEM' if beyond else 'within'}"
+    )
+    return int(beyond)
 
 
 if __name__ == "__main__":
