@@ -72,7 +72,9 @@ def test_a_streams_events_carry_two_tokens_each(triton: Triton, smollm2_tokenize
     assert rows.event_tokens.tolist() == [2, 2, 2, 1] * REQUESTS
     assert triton.generated(DECOUPLED) - before == REQUESTS * OUTPUT
     assert (rows["sent_ns"] < rows["first_token_ns"]).all()
-    assert (rows["first_token_ns"] < rows["last_token_ns"]).all()
+    # A machine that pauses reads an answer's events at once: they share a stamp then.
+    assert (rows["first_token_ns"] <= rows["last_token_ns"]).all()
+    assert (rows["first_token_ns"] < rows["last_token_ns"]).any()
 
 
 @pytest.mark.parametrize("stream", [False, True])
