@@ -21,6 +21,11 @@ def profile(arguments: Sequence[str]) -> int:
     return _guarded(_profile, arguments)
 
 
+def offline(arguments: Sequence[str]) -> int:
+    """Measures an engine without a server."""
+    return _guarded(_offline, arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`latency-profile COMMAND …`; the exit code."""
     return _guarded(_dispatch, sys.argv[1:] if arguments is None else arguments)
@@ -91,6 +96,12 @@ def _profile(arguments: Sequence[str]) -> int:
     from latency_profile.profile import run
 
     return run(settings, os.environ)
+
+
+def _offline(arguments: Sequence[str]) -> int:
+    from latency_profile.offline.command import command
+
+    return command(arguments, os.environ)
 
 
 def _reanalyze(arguments: Sequence[str]) -> int:
@@ -168,6 +179,7 @@ def _demo(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "profile": (_profile, "profile a running model server (the flags of benchmark_serving.py)"),
     "calibrate": (_calibrate, "measure this client, on this machine, against a server of known timing"),
+    "offline": (_offline, "measure an engine without a server (the flags of benchmark_offline.py)"),
     "demo": (_demo, "profile the embedded model server at five request rates"),
     "backends": (_backends, "list the model servers, their endpoints, and what each can do"),
     "reanalyze": (_reanalyze, "make a point's results again from its records"),

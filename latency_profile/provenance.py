@@ -25,7 +25,7 @@ def provenance(
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "host": socket.gethostname(),
         "cores": len(os.sched_getaffinity(0)),
         "image": os.environ.get("LATENCY_PROFILE_IMAGE"),
@@ -36,7 +36,7 @@ def provenance(
     }
 
 
-def _processor() -> str | None:
+def processor() -> str | None:
     """Its name, where Linux tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -14,6 +14,7 @@ import pytest
 from tests.tool import ROOT
 
 PACKAGES = ("backends", "latency_profile")
+PROGRAMS = ("benchmark_offline.py", "benchmark_serving.py")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, folder / "tree" / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "requirements.txt", "benchmark_serving.py"):
+    for name in ("pyproject.toml", "README.md", "requirements.txt", *PROGRAMS):
         shutil.copy(ROOT / name, folder / "tree")
     command: list[str | Path] = [
         sys.executable,
@@ -64,7 +65,7 @@ def test_it_has_every_file_of_the_packages(wheel: Path) -> None:
     expected = {path.relative_to(ROOT).as_posix() for path in here if "__pycache__" not in path.parts}
     inside = set(zipfile.ZipFile(wheel).namelist())
     assert expected - inside == set()
-    assert {name.split("/")[0] for name in inside if ".dist-info/" not in name} == {*PACKAGES, "benchmark_serving.py"}
+    assert {name.split("/")[0] for name in inside if ".dist-info/" not in name} == {*PACKAGES, *PROGRAMS}
 
 
 def test_the_command_works_without_the_checkout(program: Path) -> None:

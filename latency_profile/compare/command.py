@@ -7,12 +7,13 @@ from pathlib import Path
 from latency_profile.command_flags import CommandFlags
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.names import ALL, AUTO, DATE, LATEST, MARGIN, NAMES
-from latency_profile.compare.nightly import comparison_files, nights_at, open_place
+from latency_profile.compare.nightly import comparison_files, nights_at
 from latency_profile.compare.nights import Night, in_order, of_date
 from latency_profile.compare.text import lines, markdown
 from latency_profile.errors import Exit, UsageError
 from latency_profile.fingerprint import differences
 from latency_profile.settings import kinds
+from latency_profile.storage import open_place
 
 _USAGE = "latency-profile compare [FLAG …] BASE … NEW"
 _DESCRIPTION = """\

@@ -12,7 +12,7 @@ from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import markdown
 from latency_profile.errors import UsageError
 from latency_profile.settings import Settings
-from latency_profile.storage import NotAllowed, Store, open_folder, open_url
+from latency_profile.storage import NotAllowed, open_place
 
 COMPARISON = "-comparison-"  # in the names of its files, where a profile's has PROFILE
 
@@ -50,11 +50,6 @@ def nights_at(place: str) -> list[Night]:
     if "://" not in place and not path.is_dir():
         return [from_file(path)]
     return from_store(open_place(place))
-
-
-def open_place(place: str) -> Store:
-    """A folder, or what a URL names."""
-    return open_url(place) if "://" in place else open_folder(Path(place).expanduser())
 
 
 def comparison_files(found: Comparison) -> Mapping[str, bytes]:

@@ -9,12 +9,16 @@ from typing import Any
 import msgspec
 
 from latency_profile.compare.structure import Comparison
+from latency_profile.offline.structure import OfflineResult
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-SCHEMA_FILES: dict[str, type[PointResult] | type[Profile] | type[Comparison]] = {
+_Kind = type[PointResult] | type[Profile] | type[Comparison] | type[OfflineResult]
+
+SCHEMA_FILES: dict[str, _Kind] = {
     "point.schema.json": PointResult,
     "profile.schema.json": Profile,
     "comparison.schema.json": Comparison,
+    "offline.schema.json": OfflineResult,
 }
 
 # What a structure cannot say: the keys of streamed answers are all there, or none is.
@@ -25,7 +29,7 @@ _STREAMING_RULE = {
 }
 
 
-def json_schema(kind: type[PointResult] | type[Profile] | type[Comparison]) -> bytes:
+def json_schema(kind: _Kind) -> bytes:
     """The JSON Schema (2020-12) of a file, as it stands in the package."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -12,7 +12,7 @@ from latency_profile.storage.folder import Folder
 from latency_profile.storage.names import names
 from latency_profile.storage.store import NotAllowed, Store
 
-__all__ = ["PATIENCE_S", "NotAllowed", "Store", "names", "open_bucket", "open_folder", "open_url"]
+__all__ = ["PATIENCE_S", "NotAllowed", "Store", "names", "open_bucket", "open_folder", "open_place", "open_url"]
 
 PATIENCE_S = 300.0  # how long one upload is tried again; one more attempt may be under way at its end
 # https://cloud.google.com/storage/docs/buckets#naming
@@ -22,6 +22,11 @@ BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 def open_folder(path: Path) -> Store:
     """A local folder; made by `check` or by the first file."""
     return Folder(path)
+
+
+def open_place(place: str) -> Store:
+    """A folder, or what a URL names."""
+    return open_url(place) if "://" in place else open_folder(Path(place).expanduser())
 
 
 def open_bucket(bucket: str, prefix: str | None = None, *, patience_s: float = PATIENCE_S) -> Store:

@@ -1,0 +1,158 @@
+"""An engine's process, from outside: started in the Python that has the engine, told what to do, stopped with all that
+it started. A crash is told apart from a refusal, and carries the last lines of what the engine printed.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import latency_profile
+from latency_profile.engines.exchange import Batch, Failed, Load, Message, Ran, Ready, Refused, read
+from latency_profile.errors import ProfileError, UsageError
+
+TAIL_LINES = 12
+GOODBYE_S = 10.0  # for an engine to end by itself
+LOOK_S = 0.2  # how often it is seen that the caller wants no more
+_READ_BYTES = 1 << 16
+
+_Reply = TypeVar("_Reply", Ready, Ran)
+
+
+class EngineLost(ProfileError):
+    """The engine crashed, failed or did not answer in time. tail: the last lines that it printed."""
+
+    def __init__(self, reason: str, tail: str) -> None:
+        super().__init__(reason)
+        self.tail = tail
+
+
+class Stopped(Exception):
+    """The wait for an engine was given up, as its caller wished."""
+
+
+class EngineProcess:
+    """One loaded engine. A context manager: when it is left, nothing of the engine is left running."""
+
+    def __init__(
+        self,
+        python: str,
+        wanted: Load,
+        log: Path,
+        environ: Mapping[str, str],
+        timeout_s: float,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Starts it and waits until the model is loaded. log: where its output goes, behind what is there; timeout_s:
+        for loading, and for each batch; stop: whether to wait no longer. Raises UsageError where the engine refuses,
+        EngineLost, and Stopped."""
+        self._timeout_s = timeout_s
+        self._stop = stop
+        self._log = log
+        self._pending = b""
+        # Its Python sees this package and nothing else of ours, which may be made for another Python.
+        self._path = tempfile.TemporaryDirectory(prefix="latency-profile-engine-")
+        Path(self._path.name, "latency_profile").symlink_to(Path(latency_profile.__file__).parent)
+        replies, theirs = os.pipe()
+        self._replies = replies
+        try:
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [python, "-m", "latency_profile.engines.child", str(theirs)],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=[theirs],
+                    start_new_session=True,  # Ctrl-C is ours to take, and all that it starts can be ended by its group
+                    env={**environ, "PYTHONPATH": self._path.name, "PYTHONUNBUFFERED": "1"},
+                )
+        except OSError as error:
+            os.close(replies)
+            self._path.cleanup()
+            raise UsageError(f"--engine-python {python}: {error.strerror or error}; takes a Python to run") from error
+        finally:
+            os.close(theirs)
+        try:
+            self.ready = self._ask(wanted, Ready)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "EngineProcess":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def run(self, batch: Batch) -> Ran:
+        """Generates a batch. Raises UsageError where the engine refuses it, and EngineLost: it is gone then."""
+        return self._ask(batch, Ran)
+
+    def close(self) -> None:
+        """Ends the engine, and whatever it has started."""
+        assert self._process.stdin
+        with suppress(OSError):
+            self._process.stdin.close()  # its order to end
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GOODBYE_S)
+        self._kill()
+        self._process.wait()
+        with suppress(OSError):
+            os.close(self._replies)
+        self._path.cleanup()
+
+    def _ask(self, order: Message, reply: type[_Reply]) -> _Reply:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(order.line().encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._lost("it ended") from None
+        said = read(self._line(), reply, Refused, Failed)
+        if isinstance(said, reply):
+            return said
+        if isinstance(said, Failed):
+            raise self._lost(said.reason)
+        assert isinstance(said, Refused)
+        raise UsageError(said.reason)
+
+    def _line(self) -> str:
+        deadline = time.monotonic() + self._timeout_s
+        while b"\n" not in self._pending:
+            if not select.select([self._replies], [], [], LOOK_S)[0]:
+                if self._stop():
+                    self._kill()
+                    raise Stopped
+                if time.monotonic() > deadline:
+                    raise self._lost(f"no answer within {self._timeout_s:g} s")
+                continue
+            part = os.read(self._replies, _READ_BYTES)
+            if not part:
+                raise self._lost(_ended(self._process.wait()))
+            self._pending += part
+        line, _, self._pending = self._pending.partition(b"\n")
+        return line.decode()
+
+    def _lost(self, reason: str) -> EngineLost:
+        self._kill()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return EngineLost(f"the engine was lost: {reason}", "\n".join(lines[-TAIL_LINES:]))
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _ended(code: int) -> str:
+    return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"

@@ -1,0 +1,157 @@
+"""From a cell's runs to its figures. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile.cost import usd_per_million
+from latency_profile.engines.exchange import Ran
+from latency_profile.offline.measure import CellRuns
+from latency_profile.offline.structure import CellResult, Estimate, Phase, Spread, TokenCost
+from latency_profile.statistics import binomial_ranks, mean_interval
+
+FEWEST_RUNS = 3  # for an interval
+
+
+def cell_result(runs: CellRuns, price_per_hour_usd: float | None) -> CellResult:
+    """Its figures; none where no full run was right."""
+    cell = runs.cell
+    wrong = _wrong_lengths(runs)
+    full = [] if wrong else runs.full
+    prefill_runs = [] if wrong else runs.prefill
+    inputs, outputs = sum(cell.inputs), sum(cell.outputs)
+    seconds = np.array([_generation_time_s(ran) for ran in full])
+    mean = _mean(seconds) if len(seconds) else None
+    # What generates one token only is its own prefill.
+    alone = np.array([_generation_time_s(ran) for ran in (prefill_runs if max(cell.outputs) > 1 else full)])
+    prefill = _mean(alone) if len(alone) else None
+    generation = _difference(seconds, alone) if max(cell.outputs) > 1 and len(seconds) and len(alone) else None
+    return CellResult(
+        label=cell.label,
+        size=cell.size,
+        requests=len(cell),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        runs=len(full),
+        trouble=wrong or runs.trouble,
+        batch_generation_time_s=mean,
+        batch_latency=_spread(seconds),
+        request_latency=_spread(np.array([end for ran in full for end in ran.end_s])),
+        ttft=_ttft(full),
+        requests_per_s=_per_second(len(cell), mean),
+        output_tokens_per_s=_per_second(outputs, mean),
+        total_tokens_per_s=_per_second(inputs + outputs, mean),
+        prefill=_phase(prefill, inputs),
+        generation=_phase(generation, outputs - len(cell)),
+        usd_per_million_tokens=_cost(price_per_hour_usd, inputs, outputs, mean, prefill, generation),
+    )
+
+
+def _generation_time_s(ran: Ran) -> float:
+    """The batch's: the longest of its requests', even if some end earlier."""
+    return max(ran.end_s)
+
+
+def _wrong_lengths(runs: CellRuns) -> str | None:
+    """Whether the engine took or made another number of tokens than was asked for."""
+    for asked, made in ((runs.cell.outputs, runs.full), (tuple([1] * len(runs.cell)), runs.prefill)):
+        for ran in made:
+            for wanted, found, what in (
+                (runs.cell.inputs, ran.input_tokens, "took prompts of"),
+                (asked, ran.output_tokens, "generated"),
+            ):
+                for place, (each, got) in enumerate(zip(wanted, found, strict=True)):
+                    if each != got:
+                        return f"the engine {what} {got} tokens where {each} were asked for (request {place})"
+    return None
+
+
+def _mean(seconds: NDArray[np.float64]) -> Estimate:
+    """With Student's interval, from three runs on."""
+    mean = float(seconds.mean())
+    if len(seconds) < FEWEST_RUNS:
+        return Estimate(value=mean, low=None, high=None)
+    low, high = mean_interval(seconds - mean, 1.0)
+    return Estimate(value=mean, low=max(0.0, mean + low), high=mean + high)
+
+
+def _difference(full: NDArray[np.float64], prefill: NDArray[np.float64]) -> Estimate | None:
+    """Mean full run less mean prefill run. The intervals' halves are added as independent errors are (root of the sum
+    of squares). None where the prefill alone took longer."""
+    whole, part = _mean(full), _mean(prefill)
+    value = whole.value - part.value
+    if value <= 0:
+        return None
+    if whole.low is None or whole.high is None or part.low is None or part.high is None:
+        return Estimate(value=value, low=None, high=None)
+    below = np.hypot(whole.value - whole.low, part.high - part.value)
+    above = np.hypot(whole.high - whole.value, part.value - part.low)
+    return Estimate(value=value, low=max(0.0, value - float(below)), high=value + float(above))
+
+
+def _per_second(count: int, seconds: Estimate | None) -> Estimate | None:
+    """A count over a time, and its interval turned round."""
+    if seconds is None or seconds.value <= 0:
+        return None
+    return Estimate(
+        value=count / seconds.value,
+        low=None if seconds.high is None else count / seconds.high,
+        high=None if not seconds.low else count / seconds.low,
+    )
+
+
+def _phase(seconds: Estimate | None, tokens: int) -> Phase | None:
+    rate = _per_second(tokens, seconds)
+    return None if seconds is None or rate is None else Phase(seconds=seconds, tokens=tokens, tokens_per_s=rate)
+
+
+def _ttft(full: Sequence[Ran]) -> Spread | None:
+    first = [at for ran in full for at in ran.first_s]
+    known = [at for at in first if at is not None]
+    return _spread(np.array(known)) if len(known) == len(first) else None
+
+
+def _spread(values: NDArray[np.float64]) -> Spread | None:
+    """Linear percentiles, as NumPy has them; the interval's ends are values."""
+    if not len(values):
+        return None
+    ordered = np.sort(values)
+
+    def known(level: float) -> tuple[float, float | None, float | None]:
+        low, high = binomial_ranks(len(ordered), level)
+        ends = (None if rank is None else float(ordered[rank - 1]) for rank in (low, high))
+        return float(np.quantile(ordered, level)), *ends  # type: ignore[return-value]
+
+    p50, p50_low, p50_high = known(0.5)
+    p95, p95_low, p95_high = known(0.95)
+    return Spread(
+        n=len(ordered),
+        p50_s=p50,
+        p50_low_s=p50_low,
+        p50_high_s=p50_high,
+        p95_s=p95,
+        p95_low_s=p95_low,
+        p95_high_s=p95_high,
+        max_s=float(ordered[-1]),
+    )
+
+
+def _cost(
+    price: float | None,
+    inputs: int,
+    outputs: int,
+    whole: Estimate | None,
+    prefill: Estimate | None,
+    generation: Estimate | None,
+) -> TokenCost | None:
+    if price is None or whole is None or prefill is None:
+        return None
+    of_input = usd_per_million(price, inputs / prefill.value)
+    of_total = usd_per_million(price, (inputs + outputs) / whole.value)
+    assert of_input is not None and of_total is not None
+    return TokenCost(
+        input=of_input,
+        output=None if generation is None else usd_per_million(price, outputs / generation.value),
+        total=of_total,
+    )
