@@ -170,6 +170,12 @@ def _simulate(arguments: Sequence[str]) -> int:
     return simulate(arguments)
 
 
+def _dataset(arguments: Sequence[str]) -> int:
+    from latency_profile.datasets.command import command
+
+    return command(arguments, os.environ)
+
+
 def _demo(arguments: Sequence[str]) -> int:
     from latency_profile.demo import demo
 
@@ -188,6 +194,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "rerun": (_rerun, "run the profile again that a point's file is of, with prompts of its own"),
     "comparable": (_comparable, "say whether two profiles may be compared, and what differs"),
     "compare": (_compare, "say whether new profiles are worse than earlier ones, night after night"),
+    "dataset": (_dataset, "estimate lengths from a data set, import one, or have a model write prompts"),
     "simulate": (_simulate, "run the embedded model server"),
 }
 USAGES = {  # of commands without a help of their own

@@ -4,6 +4,7 @@ import argparse
 from typing import NoReturn
 
 from latency_profile.errors import UsageError
+from latency_profile.settings import kinds
 
 
 class CommandFlags(argparse.ArgumentParser):
@@ -20,3 +21,11 @@ class CommandFlags(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self._said_first}{message}")
+
+
+def read(flag: str, kind: kinds.Kind[kinds.T], value: str) -> kinds.T:
+    """A flag's value, of the kinds that settings have. Raises UsageError."""
+    try:
+        return kind.read(value)
+    except ValueError:
+        raise UsageError(f"{flag}: got {value!r}, takes {kind.takes}") from None

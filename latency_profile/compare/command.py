@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency_profile.command_flags import CommandFlags
+from latency_profile.command_flags import CommandFlags, read
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.names import ALL, AUTO, DATE, LATEST, MARGIN, NAMES
 from latency_profile.compare.nightly import comparison_files, nights_at
@@ -28,8 +28,8 @@ def command(arguments: Sequence[str]) -> Exit:
     given = _parser().parse_intermixed_args(arguments)
     options = Options(
         measure=given.measure,
-        margin=_read("--margin", kinds.share("a share above 0 and below 1, such as 5% or 0.05"), given.margin),
-        since=of_date(_read("--since", kinds.text("a date such as 2026-11-22", "DATE", DATE), given.since))
+        margin=read("--margin", kinds.share("a share above 0 and below 1, such as 5% or 0.05"), given.margin),
+        since=of_date(read("--since", kinds.text("a date such as 2026-11-22", "DATE", DATE), given.since))
         if given.since
         else "",
         rolling=given.base == LATEST,
@@ -76,13 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--markdown", action="store_true", help="print the whole summary")
     flags.add_argument("--output", metavar="PLACE", help="folder or URL for the comparison's JSON and Markdown")
     return flags
-
-
-def _read(flag: str, kind: kinds.Kind[kinds.T], value: str) -> kinds.T:
-    try:
-        return kind.read(value)
-    except ValueError:
-        raise UsageError(f"{flag}: got {value!r}, takes {kind.takes}") from None
 
 
 def _of_base(place: str, new: Sequence[Night]) -> list[Night]:

@@ -9,15 +9,17 @@ from typing import Any
 import msgspec
 
 from latency_profile.compare.structure import Comparison
+from latency_profile.datasets.structure import Estimate
 from latency_profile.offline.structure import OfflineResult
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-_Kind = type[PointResult] | type[Profile] | type[Comparison] | type[OfflineResult]
+Kind = type[PointResult] | type[Profile] | type[Comparison] | type[Estimate] | type[OfflineResult]
 
-SCHEMA_FILES: dict[str, _Kind] = {
+SCHEMA_FILES: dict[str, Kind] = {
     "point.schema.json": PointResult,
     "profile.schema.json": Profile,
     "comparison.schema.json": Comparison,
+    "estimate.schema.json": Estimate,
     "offline.schema.json": OfflineResult,
 }
 
@@ -29,7 +31,7 @@ _STREAMING_RULE = {
 }
 
 
-def json_schema(kind: _Kind) -> bytes:
+def json_schema(kind: Kind) -> bytes:
     """The JSON Schema (2020-12) of a file, as it stands in the package."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -14,6 +14,7 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util import Retry
 
+from latency_profile.request_errors import reason
 from latency_profile.telemetry.doors import NoMetrics
 from latency_profile.telemetry.promql import Series, series_of
 
@@ -73,7 +74,7 @@ class Api:
             except requests.exceptions.JSONDecodeError as error:
                 raise NoMetrics(f"{self} does not answer like a Prometheus") from error
             except requests.RequestException as error:
-                raise NoMetrics(f"{self}: {_reason(error)}") from error
+                raise NoMetrics(f"{self}: {reason(error)}") from error
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise NoMetrics(f"{self} does not answer like a Prometheus") from error
         raise AssertionError("the last attempt returns or raises")
@@ -107,14 +108,3 @@ def _status(error: PrometheusApiClientException) -> int:
     """The client's text is "HTTP Status Code 403 (b'…')"."""
     digits = str(error).partition("Code ")[2].partition(" ")[0]
     return int(digits) if digits.isdecimal() else 0
-
-
-def _reason(error: requests.RequestException) -> str:
-    """Why a request failed, in a few words: the library's own text holds whole URLs."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its TLS certificate is not accepted"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return "no usable answer"

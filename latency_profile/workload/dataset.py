@@ -5,9 +5,7 @@ memory and in the cache is that index, never the texts. The form is told by cont
 conversations (ShareGPT: {"conversations": [{"value": ...}, ...]}) or of prompts ({"prompt": ..., "output_len": ...}).
 """
 
-import mmap
 import os
-import re
 import weakref
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -18,19 +16,12 @@ from numpy.typing import NDArray
 
 from latency_profile.errors import UsageError
 from latency_profile.workload.cache import Cache
+from latency_profile.workload.json_items import Malformed, items_of, line_of, mapped
 
 TAKES = 'it takes ShareGPT JSON, or JSON Lines of {"prompt": text, "output_len": tokens}'
 
 # States of an item, also the reasons why it is left out.
 USABLE, SHORT, NOT_UNICODE = 0, 1, 2
-
-_BOM = b"\xef\xbb\xbf"
-_BETWEEN = re.compile(rb"[\s,]*")
-_BLANK = re.compile(rb"\s*")
-# Each escape of a JSON string; the group is half a surrogate pair that stands alone.
-_ESCAPE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
-)
 
 
 class _Conversation(msgspec.Struct):
@@ -135,47 +126,20 @@ def _state(kind: str, content: bytes) -> int:
     return USABLE
 
 
-def _mend(content: mmap.mmap) -> list[int]:
-    """Puts U+FFFD for each half of a surrogate pair that stands alone, and returns where.
-
-    JSON allows such halves and Python writes them, but they are no text that a server could be sent, and the decoder
-    takes none. U+FFFD's escape has their length, so every other place in the file stays where it is.
-    """
-    alone = [found.start(1) for found in _ESCAPE.finditer(content) if found[1] is not None]
-    for start in alone:
-        content[start : start + 6] = b"\\ufffd"
-    return alone
-
-
 def _index(path: Path) -> dict[str, NDArray[Any]]:
     """Looks at the whole file once. Raises UsageError."""
-    # A private mapping: what `_mend` writes to it stays in this process.
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as content:
-        begin = _BLANK.match(content, len(_BOM) if content[: len(_BOM)] == _BOM else 0)
-        assert begin is not None  # the pattern matches nothing, too
-        if begin.end() == len(content):
-            raise UsageError(f"--dataset {path}: the file has only white space; {TAKES}")
-        opening = content[begin.end() : begin.end() + 1]
-        if opening not in (b"[", b"{"):
-            raise UsageError(f"--dataset {path}: begins with {opening!r}, neither [ nor {{; {TAKES}")
-        split = _array if opening == b"[" else _lines
-        mended: list[int] = []
+    with mapped(path) as content:
         try:
-            spans = split(path, content, begin.end())
-        except UsageError:
-            mended = _mend(content)
-            if not mended:
-                raise
-            spans = split(path, content, begin.end())
-        if not spans:
-            raise UsageError(f"--dataset {path}: the list is empty; {TAKES}")
+            spans, mended = items_of(content)
+        except Malformed as error:
+            raise UsageError(f"--dataset {path}: {error}; {TAKES}") from error
         kind = _kind(content[slice(*spans[0])])
         states = np.zeros(len(spans), dtype=np.uint8)
         for number, (start, end) in enumerate(spans):
             try:
                 states[number] = _state(kind or "sharegpt", content[start:end])
             except msgspec.ValidationError as error:
-                wrong = f"item {number + 1} ({_place(content, start)}) is not of the form: {error}"
+                wrong = f"item {number + 1} ({line_of(content, start)}) is not of the form: {error}"
                 if kind is None:
                     wrong = 'item 1 has neither "conversations" nor "prompt"'
                 raise UsageError(f"--dataset {path}: {wrong}; {TAKES}") from error
@@ -196,55 +160,3 @@ def _kind(content: bytes) -> str | None:
     except msgspec.DecodeError:
         return None
     return "sharegpt" if "conversations" in keys else "prompts" if "prompt" in keys else None
-
-
-def _array(path: Path, content: mmap.mmap, start: int) -> list[tuple[int, int]]:
-    """(start, end) of each element of a JSON array, in bytes."""
-    with memoryview(content) as whole, whole[start:] as view:
-        try:
-            sizes = [memoryview(raw).nbytes for raw in msgspec.json.decode(view, type=list[msgspec.Raw])]
-        except msgspec.DecodeError as error:
-            raise UsageError(f"--dataset {path}: malformed JSON, {_where(content, start, error)}; {TAKES}") from error
-    spans = []
-    end = start + 1
-    for size in sizes:
-        between = _BETWEEN.match(content, end)
-        assert between is not None  # the pattern matches nothing, too
-        spans.append((between.end(), between.end() + size))
-        end = between.end() + size
-    return spans
-
-
-def _lines(path: Path, content: mmap.mmap, start: int) -> list[tuple[int, int]]:
-    """(start, end) of each line that is not blank, in bytes."""
-    spans = []
-    number = content[:start].count(b"\n")
-    while start < len(content):
-        number += 1
-        newline = content.find(b"\n", start)
-        end = newline if newline >= 0 else len(content)
-        line = content[start:end]
-        if line.strip():
-            try:
-                msgspec.json.decode(line, type=msgspec.Raw)
-            except msgspec.DecodeError as error:
-                raise UsageError(f"--dataset {path}: malformed JSON, line {number}: {error}; {TAKES}") from error
-            spans.append((start, end))
-        start = end + 1
-    return spans
-
-
-def _where(content: mmap.mmap, start: int, error: Exception) -> str:
-    """The place in the file that a decoder's message speaks of, as a line and in its own words."""
-    found = re.search(r"\(byte (\d+)\)", str(error))
-    if found is None:
-        return f"{_place(content, len(content))}: {error}"
-    offset = start + int(found[1])
-    return f"{_place(content, offset)}: {str(error)[: found.start()].strip()} (byte {offset})"
-
-
-def _place(content: mmap.mmap, offset: int) -> str:
-    """The line of an offset, counted in pieces so that a large file is not copied."""
-    step = 1 << 20
-    lines = 1 + sum(content[at : min(at + step, offset)].count(b"\n") for at in range(0, offset, step))
-    return f"line {lines}"

@@ -23,10 +23,10 @@ from typing import Any
 import tokenizers
 
 from latency_profile.errors import ServerUnavailable, UsageError
+from latency_profile.workload.hub import one_line, refusal
 
 BUNDLED = Path(__file__).parents[1] / "simulator" / "tokenizer.json"
 
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP statuses that another try may not meet
 _BATCH_TEXTS = 512
 _BATCH_CHARACTERS = 1_000_000  # an encoding takes about 100 bytes a token while it lives
 _TAKES = 'it takes a folder, a tokenizer.json file, a name on the Hugging Face hub, or "bundled"'
@@ -96,7 +96,7 @@ def _from_file(name: str, path: Path) -> Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises plain Exception
-        raise UsageError(f"--tokenizer {name}: {path.name} is no tokenizer.json: {_one_line(error)}") from error
+        raise UsageError(f"--tokenizer {name}: {path.name} is no tokenizer.json: {one_line(error)}") from error
     return _from_backend(name, content, backend)
 
 
@@ -126,11 +126,7 @@ def _hub_file(name: str) -> tuple[Path | None, str]:
     except errors.EntryNotFoundError:
         return None, ""
     except Exception as error:  # network and hub errors of many kinds
-        said = f"--tokenizer {name}: the hub did not give it: {_one_line(error)}; {_TAKES}"
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(error, OSError) and (status is None or status in _PASSING):  # no answer, or one that passes
-            raise ServerUnavailable(said) from error
-        raise UsageError(said) from error
+        raise refusal(f"--tokenizer {name}", error, _TAKES) from error
 
 
 def _from_transformers(name: str, trust_remote_code: bool) -> Tokenizer:
@@ -142,7 +138,7 @@ def _from_transformers(name: str, trust_remote_code: bool) -> Tokenizer:
         loaded: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except Exception as error:  # missing parts, network, hub and the model's own code
         raise UsageError(
-            f"--tokenizer {name}: no tokenizer.json, and transformers loads none: {_one_line(error)}; {_TAKES}"
+            f"--tokenizer {name}: no tokenizer.json, and transformers loads none: {one_line(error)}; {_TAKES}"
         ) from error
     backend = getattr(loaded, "backend_tokenizer", None)
     if isinstance(backend, tokenizers.Tokenizer):
@@ -154,13 +150,3 @@ def _from_transformers(name: str, trust_remote_code: bool) -> Tokenizer:
     vocabulary: dict[str, int] = loaded.get_vocab()
     content = json.dumps([type(loaded).__name__, sorted(vocabulary.items())])
     return Tokenizer(name, hashlib.sha256(content.encode()).hexdigest(), vocabulary, encode)
-
-
-def _one_line(error: Exception) -> str:
-    """The beginning of a library's message, without the token that the hub was asked with."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        secret = os.environ.get(variable)
-        if secret:
-            line = line.replace(secret, "***")
-    return line[:160].rstrip(".:; ")
