@@ -179,8 +179,9 @@ def test_what_rows_lack_is_counted_and_said(tmp_path: Path, capsys: pytest.Captu
         "seed": None,
     }
     out = capsys.readouterr().out
-    assert "2 rows have no prompt" in out and "2 rows have no answer" in out and "1 rows are not valid Unicode" in out
-    assert "1 rows repeat the prompt" in out
+    for what, number in (("have no prompt", 2), ("have no answer", 2), ("are not valid Unicode", 1)):
+        assert f"left out, as they {what}: {number} rows" in out
+    assert "though their prompt came before: 1 rows" in out
     assert run("import", tmp_path / "data", "-o", tmp_path / "out.jsonl") == Exit.DONE
     out = capsys.readouterr().out
     assert "6 of 11 rows" in out and "2 without a prompt, 2 without an answer, 1 without valid Unicode" in out

@@ -99,7 +99,7 @@ def test_a_place_that_stays_empty_is_said_and_tried_again_by_the_next_run(
     with chat_api([script[0], written("Prompt two of it"), *script[1:3]]) as asked:
         assert generate(asked, file, *flags) == Exit.UNUSABLE
     out = capsys.readouterr().out
-    assert "coding: none, cut off 2 times over" in out and "1 places stayed empty" in out
+    assert "coding: none, cut off 2 times over" in out and "1 place stayed empty" in out
     with chat_api(script[3:]) as asked:
         assert generate(asked, file, *flags) == Exit.DONE
     assert [one["category"] for one in prompts(file)] == ["coding", "math", "coding"]
@@ -149,12 +149,12 @@ def test_what_may_pass_is_tried_again_as_long_as_the_server_says() -> None:
 
 def test_what_does_not_pass_is_the_servers_fault() -> None:
     slept, end = pauses([refused(503)] * ATTEMPTS)
-    assert len(slept) == ATTEMPTS - 1 and "HTTP status 503), 5 times in a row" in end
+    assert len(slept) == ATTEMPTS - 1 and "HTTP status 503); given up after 5 attempts" in end
     slept, end = pauses([refused(429, Retry_After="3600")])
     assert slept == [] and "asks to wait for 3600 s" in end
     with chat_api([]) as asked:
         gone = asked.url
-    with pytest.raises(ServerUnavailable, match="no connection, 5 times in a row"):
+    with pytest.raises(ServerUnavailable, match="no connection; given up after 5 attempts"):
         Endpoint(gone, None, lambda _: None).write("m", "?", 10)
 
 

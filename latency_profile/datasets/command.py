@@ -1,6 +1,7 @@
 """`latency-profile dataset estimate|import|generate`."""
 
 import argparse
+import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -8,21 +9,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latency_profile.command_flags import CommandFlags, read
-from latency_profile.datasets.hub import TAKES, local
+from latency_profile.datasets.hub import KNOWN, SCHEME, local
 from latency_profile.datasets.pairs import Columns, Source, sample
 from latency_profile.errors import Exit, UsageError
 from latency_profile.settings import kinds
 from latency_profile.storage.folder import Folder
 
 USAGE = "dataset estimate|import|generate [FLAG …]"
-_SOURCE = """
-A Parquet file takes the package pyarrow. The hub is asked only where its name is given."""
+_SOURCE = f"""\
+SOURCE: a file (a JSON array, JSON Lines, CSV with a heading, or Parquet, which takes the package pyarrow), or one of
+the Hugging Face hub, which is asked only where its name is given: {SCHEME}OWNER/NAME, {SCHEME}OWNER/NAME/FILE, or one
+of {", ".join(KNOWN)}."""
 _ESTIMATE = f"""\
-Token lengths of a data set: mean, deviation, percentiles, the whole histogram, and how far the normal distribution that
-is often put in its place is from it; and the flags that bring the same lengths into a profile. SOURCE: {TAKES}.
+Token lengths of a data set: mean, deviation, percentiles, the whole histogram, and how far the normal distribution is
+from it that is often put in its place; and the flags that bring the same lengths into a profile.
+
 {_SOURCE}"""
 _IMPORT = f"""\
-Writes a data set as JSON Lines that --dataset reads. SOURCE: {TAKES}.
+Writes a data set as JSON Lines that --dataset reads, and says what was left out.
+
 {_SOURCE}"""
 
 
@@ -58,13 +63,13 @@ def _estimate(arguments: Sequence[str], _environ: Mapping[str, str]) -> Exit:
     from latency_profile.datasets.estimate import estimate
     from latency_profile.datasets.text import show
     from latency_profile.workload import tokenizer as tokenizers
-    from latency_profile.workload.cache import Cache
     from latency_profile.workload.heads import Heads
     from latency_profile.workload.words import find
 
     tokenizer = tokenizers.load(given.tokenizer, given.trust_remote_code)
     head = Heads(tokenizer, find(tokenizer), "0").overhead
-    sha256 = Cache(None, []).sha256(source.path)
+    with source.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     found = estimate(source, tokenizer, sha256=sha256, count=count, seed=seed, head=head)
     show(found, given.source, sys.stdout)
     if target is not None:

@@ -101,7 +101,7 @@ class Endpoint:
                 if pause_s > LONGEST_PAUSE_S:
                     raise ServerUnavailable(f"{later}; it asks to wait for {pause_s:.0f} s") from None
                 if attempt + 1 == ATTEMPTS:
-                    raise ServerUnavailable(f"{later}, {ATTEMPTS} times in a row") from None
+                    raise ServerUnavailable(f"{later}; given up after {ATTEMPTS} attempts") from None
                 self._sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 

@@ -26,8 +26,9 @@ _DESCRIPTION = f"""\
 Has a model write prompts of several categories, through any OpenAI-compatible API. Says first what it is expected to
 cost. What FILE already has counts: a run that was broken off goes on. --dataset reads FILE.
 
-The key comes from the environment: OPENROUTER_API_KEY for {OPENROUTER} (the default), OPENAI_API_KEY for any other
---url; a server of one's own may do without."""
+The key comes from the environment: OPENROUTER_API_KEY for {OPENROUTER} (the default),
+OPENAI_API_KEY for any other --url; a server of one's own may do without. Each prompt is kept with its category and the
+tokens that its answer may have. Exit code 4 where a place stayed empty."""
 
 
 class _Tariff(NamedTuple):
@@ -54,7 +55,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     there = generating.read(path)
     left = orders(categories, count, Counter(prompt.category for prompt in there))
     if not left:
-        print(f"{path}: {len(there)} prompts are there, none is lacking")
+        print(f"{path}: {_counted(len(there), 'prompt')} there already, none is lacking")
         return Exit.DONE
     variable = key_variable(url)
     key = _key(variable, environ)
@@ -81,7 +82,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
         say=lambda line: print(line, flush=True),
     )
     print(_summary(outcome, tariff))
-    print(f"{len(there) + outcome.made} prompts in {path} ({outcome.made} new)")
+    print(f"{_counted(len(there) + outcome.made, 'prompt')} in {path} ({outcome.made} new)")
     return Exit.UNUSABLE if outcome.unfilled else Exit.DONE
 
 
@@ -155,7 +156,7 @@ def _cost_line(left: Sequence[Order], model: str, url: str, tariff: _Tariff, aga
         most = (1 + again) * (tokens_in * price.input_usd + len(left) * max_tokens * price.output_usd)
         cost = f"about {dollars(about)}, at most about {dollars(most)}"
     expected = f"about {tokens_in:,} tokens in and {tokens_out:,} out"
-    return f"{len(left)} prompts by {model} at {url}: expected {expected}, {cost}"
+    return f"{_counted(len(left), 'prompt')} by {model} at {url}: expected {expected}, {cost}"
 
 
 def _summary(outcome: generating.Outcome, tariff: _Tariff) -> str:
@@ -173,8 +174,12 @@ def _summary(outcome: generating.Outcome, tariff: _Tariff) -> str:
     again = [f"{number} for {fault}" for fault, number in outcome.asked_again.most_common()]
     parts += [f"asked again: {', '.join(again)}"] if again else []
     if outcome.unfilled:
-        parts.append(f"{len(outcome.unfilled)} places stayed empty; the same command tries them again")
+        parts.append(f"{_counted(len(outcome.unfilled), 'place')} stayed empty; the same command tries again")
     return "; ".join(parts)
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def dollars(usd: float) -> str:

@@ -36,9 +36,9 @@ def lines(found: Estimate, source: str, bar: str) -> Iterator[tuple[str, str]]:
     }
     for what, number in left_out.items():
         if number:
-            yield f"  {number:,} rows {what} and are left out", "yellow"
+            yield f"  left out, as they {what}: {number:,} rows", "yellow"
     if rows.duplicate_prompts:
-        yield f"  {rows.duplicate_prompts:,} rows repeat the prompt of an earlier one", "yellow"
+        yield f"  used, though their prompt came before: {rows.duplicate_prompts:,} rows", "yellow"
     yield from _side("Input", found.input, found.synthetic_input, bar)
     if found.output is None:
         yield "", ""
