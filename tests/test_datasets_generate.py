@@ -94,16 +94,16 @@ def test_a_place_that_stays_empty_is_said_and_tried_again_by_the_next_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "set.json"
-    script = [written(LOREM), written(LOREM), written("cut", "length"), written(None), written("Another one for maths")]
     flags = (*MODEL, "--count=3", "--categories=coding,math", "--ask-again=1")
-    with chat_api([script[0], written("Prompt two of it"), *script[1:3]]) as asked:
+    first = [written(LOREM), written("A sum of two primes"), written(None), written("cut", "length")]
+    with chat_api(first) as asked:
         assert generate(asked, file, *flags) == Exit.UNUSABLE
     out = capsys.readouterr().out
-    assert "coding: none, cut off 2 times over" in out and "1 place stayed empty" in out
-    with chat_api(script[3:]) as asked:
+    assert "3/3 coding: none of 2 answers, the last cut off" in out and "1 place stayed empty" in out
+    with chat_api([written(LOREM), written("A sort of another kind")]) as asked:  # what is in the file counts
         assert generate(asked, file, *flags) == Exit.DONE
     assert [one["category"] for one in prompts(file)] == ["coding", "math", "coding"]
-    assert "asked again: 1 for empty" in capsys.readouterr().out
+    assert "asked again: 1 for a duplicate" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

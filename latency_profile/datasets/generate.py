@@ -92,7 +92,7 @@ def generate(
             earlier += [text] if text else []  # shown next time, so that it writes another one
         if fault:
             outcome.unfilled.append((order, fault))
-            say(f"{number}/{len(left)} {order.category}: none, {fault} {1 + again} times over")
+            say(f"{number}/{len(left)} {order.category}: none of {1 + again} answers, the last {fault}")
             continue
         limit = CATEGORIES[order.category].max_output
         prompts.append(Prompt(prompt=text, category=order.category, output_len=limit))
