@@ -22,6 +22,7 @@ COMPUTE = (
     "test_compare_statistics.py",
     "test_confidence_sequence.py",
     "test_coverage.py",
+    "test_datasets_estimate.py",
     "test_deploy.py",
     "test_deploy_rules.py",
     "test_framing.py",
