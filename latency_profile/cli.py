@@ -26,6 +26,11 @@ def offline(arguments: Sequence[str]) -> int:
     return _guarded(_offline, arguments)
 
 
+def engines(arguments: Sequence[str]) -> int:
+    """Starts engines' servers and profiles them, one after the other."""
+    return _guarded(_engines, arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """`latency-profile COMMAND …`; the exit code."""
     return _guarded(_dispatch, sys.argv[1:] if arguments is None else arguments)
@@ -100,6 +105,12 @@ def _profile(arguments: Sequence[str]) -> int:
 
 def _offline(arguments: Sequence[str]) -> int:
     from latency_profile.offline.command import command
+
+    return command(arguments, os.environ)
+
+
+def _engines(arguments: Sequence[str]) -> int:
+    from latency_profile.launch.command import command
 
     return command(arguments, os.environ)
 

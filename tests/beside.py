@@ -25,6 +25,8 @@ COMPUTE = (
     "test_datasets_estimate.py",
     "test_deploy.py",
     "test_deploy_rules.py",
+    "test_engines_settings.py",
+    "test_engines_text.py",
     "test_framing.py",
     "test_goodput.py",
     "test_hardware.py",

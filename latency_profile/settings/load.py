@@ -30,7 +30,7 @@ def _from_environment(environ: Mapping[str, str]) -> Given:
     return given
 
 
-def _entries(path: Path, spelled: str) -> dict[str, Any]:
+def entries(path: Path, spelled: str) -> dict[str, Any]:
     """The file's top-level mapping. Error lines give places in the file and none of its text."""
     import yaml
 
@@ -62,7 +62,7 @@ def _from_file(path: Path, spelled: str) -> Given:
     """What the configuration file gives; a key without a value gives nothing."""
     names = {flag[2:].replace("-", "_"): row for row in ROWS for flag in (row.flag, *row.aliases)}
     given: Given = {}
-    for key, value in _entries(path, spelled).items():
+    for key, value in entries(path, spelled).items():
         row = names.get(key.replace("-", "_"))
         if row is None:
             known = [flag[2:] for row in ROWS for flag in (row.flag, *row.aliases)]
