@@ -20,7 +20,7 @@ from tests.launching import answers_arrive, dataset, llamacpp, run_file, simulat
 from tests.servers.simulator import simulator as running_simulator
 from tests.tool import ROOT, environment
 
-SLOW = ("--fixed-timing", "20,200")  # an answer of some ten tokens takes two seconds
+SLOW = ("--fixed-timing", "20,80")  # an answer of some ten tokens takes a second
 CRASH = {"tokenizer": "bundled", "command": ["bash", "-c", "for n in $(seq 30); do echo line $n; done; exit 3"]}
 # A server that ignores SIGTERM and leaves a process in a session of its own, which does too.
 STUBBORN = """
@@ -109,7 +109,7 @@ def test_a_signal_in_mid_run_keeps_what_was_measured(tmp_path: Path, number: sig
     }
     with started(tmp_path, sections, "--backend=all", "--concurrency=2") as run:
         until(lambda: answers_arrive(run.output, "sglang"))
-        time.sleep(2.5)
+        time.sleep(1.5)
         run.process.send_signal(number)
         ended, out, err = run.ends(20)
         assert run.left() == []

@@ -130,7 +130,7 @@ def test_a_data_sets_own_lengths_reach_the_workload(tmp_path: Path) -> None:
     """`max_tokens` is what the generator calls it; the categories are no matter of the workload."""
     path = tmp_path / "benchmark_dataset.json"
     dataset(path, 18)
-    assert size_of(path, tmp_path) == 18
+    assert size_of(path) == 18
     folder = tmp_path / "scratch"
     folder.mkdir()
     converted = with_output_lengths(path, folder)

@@ -37,10 +37,10 @@ OURS = {"run_id": None, "shards": 1, "stay": False, "dry_run": False}  # what a 
 
 _USAGE = "benchmark_engines.py --backend NAME [FLAG …] [-- FLAG OF benchmark_serving.py …]"
 _DESCRIPTION = f"""\
-Starts each engine's server, waits until it serves, profiles it in a closed loop, with the GPUs watched, stops it and
-all that it started, and goes on to the next; or profiles a server that runs already (--url). Engines:
-{", ".join(SERVERS)}; their settings come from --config, a YAML file with a section for each. Exit code 0 where all
-were measured, 4 where one failed or its numbers must not be used."""
+Starts the server of each engine, waits until it serves, profiles it in a closed loop with the GPUs watched, stops it
+and all that it started, and goes on to the next; or profiles a server that runs already (--url).
+Engines: {", ".join(SERVERS)}. Their settings come from --config, a YAML file with a section for each
+(docs/engines.md). Exit code 0 where all were measured, 4 where one failed or its numbers must not be used."""
 
 
 def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
@@ -155,7 +155,7 @@ def _common_flags(
 ) -> list[str]:
     """What all engines' profiles have in common; the user's own come last, and win."""
     dataset = Path(given.dataset).expanduser()
-    prompts = _whole("--num-prompts", given.num_prompts, size_of(dataset, None))
+    prompts = _whole("--num-prompts", given.num_prompts, size_of(dataset))
     return [
         "--stream-request",
         "--scrape-server-metrics",

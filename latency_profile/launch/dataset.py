@@ -7,14 +7,16 @@ from latency_profile.workload.cache import Cache
 from latency_profile.workload.dataset import open_dataset
 
 
-def size_of(path: Path, cache_dir: Path | None) -> int:
+def size_of(path: Path) -> int:
     """How many items a data set has. Raises UsageError where it cannot be read."""
-    return len(open_dataset(path, Cache(cache_dir, [])))
+    return len(open_dataset(path, Cache(None, [])))
 
 
 def with_output_lengths(path: Path, folder: Path) -> Path:
     """The data set with each `max_tokens` under the name by which the workload knows it (`output_len`), as a file in
-    `folder`; the same file where no item has one. Of a file that `open_dataset` takes."""
+    `folder`; the same file where no item has one. Raises UsageError where it cannot be read."""
+    if open_dataset(path, Cache(None, [])).kind != "prompts":
+        return path
     try:
         items = json.loads(path.read_bytes())
     except ValueError:  # JSON Lines
