@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from latency_profile.cli import engines
+from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import COLUMNS
 from tests.launching import answers_arrive, dataset, llamacpp, run_file, simulator, started, until
 from tests.servers.simulator import simulator as running_simulator
@@ -89,6 +91,10 @@ def test_one_crashes_at_start_one_in_mid_run_and_the_rest_is_measured(third: dic
     assert "✗ FAILED at vllm: the server was ended by SIGKILL while it was measured." in out
     assert "✗ FAILED at sglang: the server ended with exit code 3 before it served." in out
 
+    (path,) = run.output.glob("llamacpp_*.json")
+    again = msgspec.json.decode(path.read_bytes(), type=EngineRun)
+    assert json.loads(msgspec.json.encode(again)) == measured  # all that it says is in the structure
+
     metrics = measured["result"]["metrics"]
     with (run.output / measured["files"]["requests"]).open(newline="") as file:
         requests = list(csv.DictReader(file))
@@ -121,6 +127,18 @@ def test_a_signal_in_mid_run_keeps_what_was_measured(tmp_path: Path, number: sig
     assert 0 < cut["result"]["metrics"]["num_prompts_attempted"] < 18
     assert [row["backend"] for row in rows(run.output)] == ["vllm", "sglang"]
     assert "not run: llamacpp" in out
+
+
+def test_a_signal_while_a_server_starts_ends_it(tmp_path: Path) -> None:
+    with started(tmp_path, {"vllm": {"tokenizer": "bundled", "command": ["sleep", "600"]}}, "--backend=vllm") as run:
+        until(lambda: any("sleep 600" in line for line in run.left()))
+        run.process.send_signal(signal.SIGINT)
+        code, out, _ = run.ends(20)
+        assert run.left() == []
+    assert code == 130
+    found = run_file(run.output, "vllm")
+    assert (found["interrupted"], found["failure"]) == ("SIGINT", "interrupted by SIGINT")
+    assert "0 of 1 engines measured; vllm FAILED. Exit code 130." in out
 
 
 def test_nothing_is_left_of_a_runner_that_is_killed(tmp_path: Path) -> None:
@@ -205,7 +223,7 @@ def test_without_metrics_of_the_server_the_machine_is_watched_all_the_same(tmp_p
         (["--backend=vllm", "--", "--stay"], "--stay: not with several engines"),
         (["--backend=vllm", "--", "--dtype=int8"], "--dtype: no such flag"),
         (["--backend=llamacpp"], "there is no program ./llama-server"),
-        (["--backend=sax9", "--url=http://127.0.0.1:1"], "--backend: got 'sax9', takes vllm, tgi,"),
+        (["--url=http://127.0.0.1:1"], "--config: got a file of servers' settings beside --url"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(

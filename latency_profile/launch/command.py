@@ -48,6 +48,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     own, beside = _split(arguments)
     given = _parser().parse_args(own)
     url = given.url
+    if url and given.config:
+        raise UsageError("--config: got a file of servers' settings beside --url, takes one of the two")
     concurrency = _whole("--concurrency", given.concurrency, CONCURRENCY_RUNNING if url else CONCURRENCY_STARTED)
     timeout_s = _read("--start-timeout", kinds.number(above=0), given.start_timeout)
     output = Path(given.output).expanduser()
