@@ -138,9 +138,10 @@ def test_a_signal_while_a_server_starts_ends_it(tmp_path: Path) -> None:
     assert code == 130
     found = run_file(run.output, "vllm")
     assert (found["interrupted"], found["failure"]) == ("SIGINT", "interrupted by SIGINT")
-    assert "0 of 1 engines measured; vllm FAILED. Exit code 130." in out
+    assert "0 of 1 engines have numbers to use; vllm FAILED. Exit code 130." in out
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_runner_that_is_killed(tmp_path: Path) -> None:
     section = simulator(*SLOW)
     section["command"] = [sys.executable, "-c", STUBBORN, *section["command"][3:]]
@@ -170,6 +171,7 @@ def test_a_server_that_dies_before_its_first_answer_does_not_hold_up_the_rest(tm
     assert run_file(run.output, "sglang")["result"]["metrics"]["num_prompts_succeeded"] == 18
 
 
+@pytest.mark.slow
 def test_a_server_that_never_serves_is_given_up_and_a_taken_port_is_left_alone(tmp_path: Path) -> None:
     sections = {"vllm": {"tokenizer": "bundled", "command": ["sleep", "600"]}}
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -202,7 +204,11 @@ def test_a_server_that_runs_already(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_without_metrics_of_the_server_the_machine_is_watched_all_the_same(tmp_path: Path) -> None:
     section = simulator("--engine", "instant", backend="naive_transformers")
-    with started(tmp_path, {"transformers": section | {"endpoint": "completions"}}, "--backend=transformers") as run:
+    with started(
+        tmp_path,
+        {"transformers": section | {"endpoint": "completions", "model": "simulated"}},
+        "--backend=transformers",
+    ) as run:
         _, _, err = run.ends()
         assert "only the machine is watched" in err
     result = run_file(run.output, "transformers")

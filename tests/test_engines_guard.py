@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import uuid
 from pathlib import Path
@@ -11,18 +12,21 @@ import pytest
 from latency_profile.launch import process
 from latency_profile.launch.process import ServerProcess, how_it_ended, port_for
 from tests.launching import MARK, marked, until
+from tests.tool import ROOT
 
 # Ignores SIGTERM, and leaves a process in a session of its own that ignores it too.
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+told, tell = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         print("grandchild", flush=True)
+        os.write(tell, b".")
         time.sleep(600)
     os._exit(0)
-os.wait()
+os.read(told, 1)
 print("up", flush=True)
 time.sleep(600)
 """
@@ -52,8 +56,28 @@ def test_what_ignores_sigterm_and_hides_in_another_session_is_stopped(
     assert left(mark) == []
 
 
+RUNNER = """
+import os, sys, time
+from pathlib import Path
+from latency_profile.launch.process import ServerProcess
+with ServerProcess(sys.argv[2:], os.environ, Path(sys.argv[1])):
+    time.sleep(600)
+"""
+
+
+def test_nothing_is_left_of_a_runner_that_is_killed(tmp_path: Path, mark: str) -> None:
+    stubborn = STUBBORN.replace("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "")
+    command = [sys.executable, "-c", RUNNER, str(tmp_path / "log"), sys.executable, "-c", stubborn]
+    runner = subprocess.Popen(command, env={**os.environ, MARK: mark}, cwd=ROOT)
+    until(lambda: (tmp_path / "log").exists() and "up\n" in (tmp_path / "log").read_text())
+    assert len(left(mark)) == 4  # runner, guard, server, and what that left behind
+    runner.kill()
+    runner.wait()
+    until(lambda: not left(mark))
+
+
 def test_what_a_server_leaves_when_it_crashes_is_stopped(tmp_path: Path, mark: str) -> None:
-    crash = STUBBORN.replace('time.sleep(600)\n"', "").rpartition("time.sleep")[0] + "os._exit(7)"
+    crash = STUBBORN.rpartition("time.sleep")[0] + "os._exit(7)"
     with serve(tmp_path, mark, sys.executable, "-c", crash) as server:
         until(lambda: server.ended_by_itself() is not None)
         assert server.ended_by_itself() == "ended with exit code 7"

@@ -108,6 +108,6 @@ def test_the_comparison_has_every_engine_its_verdict_and_why() -> None:
     assert row_of(never).requests is None
     last = closing(runs, ["transformers"], 4)
     assert last == (
-        "1 of 4 engines measured; vllm TOO_FEW_SAMPLES; sglang FAILED; llamacpp FAILED; not run: transformers. "
-        "Exit code 4."
+        "1 of 4 engines have numbers to use; vllm TOO_FEW_SAMPLES; sglang FAILED; llamacpp FAILED; "
+        "not run: transformers. Exit code 4."
     )

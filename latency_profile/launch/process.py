@@ -31,7 +31,7 @@ class ServerProcess:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        order = {"command": command, "environment": environment, "stop_within_s": STOP_WITHIN_S}
+        order = {"command": [*command], "environment": {**environment}, "stop_within_s": STOP_WITHIN_S}
         with log.open("xb") as output:
             self._guard = subprocess.Popen(
                 children.command(GUARD),

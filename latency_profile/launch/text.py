@@ -140,7 +140,7 @@ def _interval(low: float | None, high: float | None) -> str:
 
 def closing(runs: Sequence[EngineRun], not_run: Sequence[str], code: int) -> str:
     """The last line."""
-    parts = [f"{sum(run.usable for run in runs)} of {len(runs) + len(not_run)} engines measured"]
+    parts = [f"{sum(run.usable for run in runs)} of {len(runs) + len(not_run)} engines have numbers to use"]
     parts += [f"{run.backend} {run.verdict}" for run in runs]
     if not_run:
         parts.append(f"not run: {', '.join(not_run)}")
