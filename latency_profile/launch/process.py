@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -68,7 +68,8 @@ class ServerProcess:
         lock = threading.Lock()
 
         def watch() -> None:
-            os.waitid(os.P_PID, self._guard.pid, os.WEXITED | os.WNOWAIT)  # sleeps, and leaves it to be reaped
+            with suppress(ChildProcessError):  # it has been reaped already
+                os.waitid(os.P_PID, self._guard.pid, os.WEXITED | os.WNOWAIT)  # sleeps, and leaves it to be reaped
             if over.wait(WITHOUT_SERVER_S):
                 return
             with lock:
