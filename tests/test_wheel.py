@@ -14,7 +14,7 @@ import pytest
 from tests.tool import ROOT
 
 PACKAGES = ("backends", "latency_profile")
-PROGRAMS = ("benchmark_offline.py", "benchmark_serving.py")
+PROGRAMS = ("benchmark_engines.py", "benchmark_offline.py", "benchmark_serving.py")
 
 
 @pytest.fixture(scope="module")
