@@ -146,6 +146,7 @@ upload-patience-seconds UPLOAD_PATIENCE_SECONDS
 run-id RUN_ID
 additional-metadata-metrics-to-save ADDITIONAL_METADATA_METRICS_TO_SAVE
 machine-cost MACHINE_COST
+utilization UTILIZATION
 compare-with COMPARE_WITH
 compare-measure COMPARE_MEASURE
 compare-margin COMPARE_MARGIN

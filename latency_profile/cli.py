@@ -158,6 +158,12 @@ def _compare(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def _cost(arguments: Sequence[str]) -> int:
+    from latency_profile.cost.command import command
+
+    return command(arguments)
+
+
 def _backends(arguments: Sequence[str]) -> int:
     if arguments:
         raise UsageError(f"usage: {PROGRAM} {USAGES['backends']}")
@@ -206,6 +212,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "comparable": (_comparable, "say whether two profiles may be compared, and what differs"),
     "compare": (_compare, "say whether new profiles are worse than earlier ones, night after night"),
     "dataset": (_dataset, "estimate lengths from a data set, import one, or have a model write prompts"),
+    "cost": (_cost, "say what tokens cost at points that were measured, input and output apart"),
     "simulate": (_simulate, "run the embedded model server"),
 }
 USAGES = {  # of commands without a help of their own

@@ -37,6 +37,13 @@ class _Verdict(msgspec.Struct, frozen=True):
     verdict: str
 
 
+def load_name(request_rate: float | None, concurrency: int | None) -> str:
+    """A point's load, as it is told."""
+    if concurrency is not None:
+        return f"{concurrency} in flight"
+    return "unlimited rate" if request_rate is None else f"{request_rate:g} req/s"
+
+
 class Point(msgspec.Struct, frozen=True):
     """A point of a night, with the keys that the profile's file has."""
 
@@ -53,9 +60,7 @@ class Point(msgspec.Struct, frozen=True):
 
     @property
     def load(self) -> str:
-        if self.concurrency is not None:
-            return f"{self.concurrency} in flight"
-        return "unlimited rate" if self.request_rate is None else f"{self.request_rate:g} req/s"
+        return load_name(self.request_rate, self.concurrency)
 
     @property
     def barred(self) -> str | None:

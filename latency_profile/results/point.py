@@ -8,7 +8,7 @@ import numpy as np
 
 from latency_profile import measures
 from latency_profile.client_health import client_health
-from latency_profile.cost import cost
+from latency_profile.cost import cost, work
 from latency_profile.fingerprint import fingerprint
 from latency_profile.goodput import goodput
 from latency_profile.hardware.summary import telemetry
@@ -66,6 +66,9 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
     summaries = _summaries(records, rows, good)
     both = reconciled(records)
     verdict = judge(records, model, both)
+    cache = prefix_cache(records, rows)
+    whole = model is None or len(context.models) == 1
+    done = work(records, cache.hits_tokens if cache else None) if whole else None
     gaps = measures.gaps(records, rows & span.rows) if context.streaming else None
     bounded = bounded_rates(records, rows, span.filled)
     rates = bounded[0] if bounded else None
@@ -91,9 +94,12 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         tokens=tokens(records, rows),
         errors_by_kind=errors_by_kind(records["status"][rows]),
         by_url=_by_url(records, rows, span),
-        cost=cost(context.settings.get("machine_cost"), rates, verdict.usable),
+        work=done,
+        cost=cost(
+            context.settings.get("machine_cost"), rates, verdict.usable, done, context.settings.get("utilization")
+        ),
         server=server(records, span, server_times(records, rows & span.rows), both),
-        cache=prefix_cache(records, rows),
+        cache=cache,
         client=client_health(records, span),
         telemetry=telemetry(records, span, verdict.usable),
         calibration=context.calibration,

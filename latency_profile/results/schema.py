@@ -9,16 +9,20 @@ from typing import Any
 import msgspec
 
 from latency_profile.compare.structure import Comparison
+from latency_profile.cost.structure import CostReport
 from latency_profile.datasets.structure import Estimate
 from latency_profile.offline.structure import OfflineResult
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-Kind = type[PointResult] | type[Profile] | type[Comparison] | type[Estimate] | type[OfflineResult]
+Kind = (
+    type[PointResult] | type[Profile] | type[Comparison] | type[CostReport] | type[Estimate] | type[OfflineResult]
+)
 
 SCHEMA_FILES: dict[str, Kind] = {
     "point.schema.json": PointResult,
     "profile.schema.json": Profile,
     "comparison.schema.json": Comparison,
+    "cost.schema.json": CostReport,
     "estimate.schema.json": Estimate,
     "offline.schema.json": OfflineResult,
 }

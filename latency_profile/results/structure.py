@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from latency_profile.calibration.structure import Calibration
 from latency_profile.client_health import ClientHealth
-from latency_profile.cost import Cost
+from latency_profile.cost import Cost, Work
 from latency_profile.fingerprint import Fingerprint
 from latency_profile.goodput import Goodput
 from latency_profile.hardware.summary import Telemetry
@@ -20,7 +20,7 @@ from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]
@@ -326,6 +326,13 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     errors_by_kind: Annotated[dict[str, Count], Meta(description="requests that did not succeed, by how they ended")]
     by_url: Annotated[
         list[UrlResult] | None, Meta(description="where requests went to several URLs in turn; null with one URL")
+    ]
+    work: Annotated[
+        Work | None,
+        Meta(
+            description="what the cost's splits are computed from; null for one of several models, whose machine time "
+            "is not told apart, and where an answer's length is not known"
+        ),
     ]
     cost: Annotated[Cost | None, Meta(description="null without a price")]
     server: Server

@@ -238,6 +238,7 @@ def _check_results(settings: Settings) -> None:
         _needs(settings, name, settings.save_json_results, "--save-json-results")
     if not settings.stream_request and settings.goodput.keys() & {"ttft", "tpot"}:
         _refuse(settings, "goodput", "takes --stream-request with ttft and tpot")
+    _needs(settings, "utilization", settings.machine_cost is not None, "--machine-cost")
     _needs(settings, "compare_with", settings.save_json_results, "--save-json-results")
     for name in ("compare_measure", "compare_margin", "compare_since"):
         _needs(settings, name, settings.compare_with is not None, "--compare-with")

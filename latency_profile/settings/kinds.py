@@ -105,14 +105,14 @@ def number(*, above: float | None = None, minimum: float | None = None, unlimite
     return Kind("float", takes + ', or "inf"' if unlimited else takes, read, "X")
 
 
-def share(takes: str) -> Kind[float]:
-    """A part of a whole, above 0 and below 1: "5%" or 0.05."""
+def share(takes: str, *, whole: bool = False) -> Kind[float]:
+    """A part of a whole, above 0 and below 1: "5%" or 0.05. `whole` lets 1 in."""
     inner = number(above=0)
 
     def read(value: object) -> float:
         spelled = value.strip() if isinstance(value, str) else ""
         part = inner.read(spelled[:-1]) / 100 if spelled.endswith("%") else inner.read(value)
-        if not 0 < part < 1:
+        if not (0 < part < 1 or (whole and part == 1)):
             raise ValueError
         return part
 
@@ -288,3 +288,5 @@ def url(takes: str, *schemes: str) -> Kind[str]:
 COUNT = whole(1)
 SECONDS = number(minimum=0)
 RATE = number(above=0, unlimited=True)
+PRICE = number(above=0)
+UTILIZATION = share("a share above 0 and at most 1, such as 40% or 0.4", whole=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from latency_profile.compare import names as compared
 from latency_profile.settings import kinds
-from latency_profile.settings.kinds import BOOLEAN, SECONDS
+from latency_profile.settings.kinds import BOOLEAN, PRICE, SECONDS, UTILIZATION
 from latency_profile.settings.rows import setting
 
 
@@ -70,7 +70,13 @@ class Results:
         unit="ms",
     )
     machine_cost: float | None = setting(
-        SECONDS, None, "Price of all machines that serve the model, for the cost of tokens.", unit="$/h"
+        PRICE, None, "Price of all machines that serve the model, for the cost of tokens.", unit="$/h"
+    )
+    utilization: float | None = setting(
+        UTILIZATION,
+        None,
+        "Share of the paid time in which the machines serve such a load: the cost of tokens is told with the idle time "
+        "too.",
     )
     compare_with: str | None = setting(
         kinds.text(compared.PLACES, "WHERE"),
