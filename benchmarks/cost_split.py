@@ -10,7 +10,7 @@ is all prefill's. Shown are:
   that of an offline engine: the same requests with one output token each, against the full run;
 - of `--runs` runs of eight points of drawn shapes, in how many the regression's interval holds the true time of
   prefill (of the run: what its average prefill token costs), and in how many (run, point) pairs the true share;
-- how many of as many runs of one shape are refused.
+- how many of a tenth as many runs of one shape are refused, and at how many points the range by gaps holds the truth.
 
 Exit code 1 outside of the limits below.
 """
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.truth import table
-from latency_profile.cost import Work, phases, work
+from latency_profile.cost import Estimate, Work, phases, work
 from latency_profile.cost.regression import Fit, Refusal, regress
 from latency_profile.cost.split import convention, gaps_share, measured_share
 from latency_profile.records import Records
@@ -37,6 +37,7 @@ from tests.make_records import make_records
 
 COVERAGE_LIMIT = 0.93
 REFUSED_LIMIT = 1.0
+RANGE_LIMIT = 0.9  # of gaps, which claims no share
 GAPS_LIMIT = 0.1  # greatest error of a share; the regression has intervals
 POINTS = 8  # of a run
 TURNS = 3  # requests of a point, by its concurrency
@@ -160,15 +161,15 @@ class Errors:
     truth: float
     measured: float
     gaps: float
+    gaps_range: tuple[float, float]
     regression: float
-    low: float
-    high: float
+    interval: tuple[float, float]
     convention: float
     phases: float
 
     @property
     def held(self) -> bool:
-        return self.low <= self.truth <= self.high
+        return self.interval[0] <= self.truth <= self.interval[1]
 
 
 def errors(profile: EngineProfile, concurrency: int, seed: int = 0) -> dict[tuple[int, int], Errors]:
@@ -185,15 +186,14 @@ def errors(profile: EngineProfile, concurrency: int, seed: int = 0) -> dict[tupl
         share = fit.prefill_share(point.work)
         fixed = convention(1.0, point.inputs, point.outputs).prefill_share
         offline = phases(1.0, first.work.busy_s, point.work.busy_s, point.inputs, point.outputs).prefill_share
-        assert isinstance(measured, float) and isinstance(gaps, float) and fixed and offline
-        assert share.low is not None and share.high is not None
+        assert isinstance(measured, Estimate) and isinstance(gaps, Estimate) and fixed and offline
         found[lengths] = Errors(
             truth=point.share,
-            measured=measured - point.share,
-            gaps=gaps - point.share,
+            measured=measured.value - point.share,
+            gaps=gaps.value - point.share,
             regression=share.value - point.share,
-            low=share.low,
-            high=share.high,
+            gaps_range=_ends(gaps),
+            interval=_ends(share),
             convention=fixed.value - point.share,
             phases=offline.value - point.share,
         )
@@ -240,6 +240,7 @@ class Coverage:
     error_p50: float
     error_p99: float
     width_p50: float
+    gaps: float  # of the range by gaps
 
 
 def together(parts: Sequence[Work]) -> Work:
@@ -252,6 +253,7 @@ def coverage(law: Law, runs: int, seed: int = 0) -> Coverage:
     rng = random.Random(seed)
     held: list[bool] = []
     shares: list[bool] = []
+    ranges: list[bool] = []
     off: list[float] = []
     widths: list[float] = []
     refused = 0
@@ -261,15 +263,18 @@ def coverage(law: Law, runs: int, seed: int = 0) -> Coverage:
         if not isinstance(fit, Fit):
             refused += 1
             continue
-        all_prefill = fit.prefill_s(together([point.work for point in points]))
-        assert all_prefill.low is not None and all_prefill.high is not None
-        held.append(all_prefill.low <= sum(point.prefill_s for point in points) <= all_prefill.high)
+        low, high = _ends(fit.prefill_s(together([point.work for point in points])))
+        held.append(low <= sum(point.prefill_s for point in points) <= high)
         for point in points:
             found = fit.prefill_share(point.work)
-            assert found.low is not None and found.high is not None
-            shares.append(found.low <= point.share <= found.high)
+            low, high = _ends(found)
+            shares.append(low <= point.share <= high)
             off.append(abs(found.value - point.share))
-            widths.append(found.high - found.low)
+            widths.append(high - low)
+            gaps = gaps_share(point.work)
+            if isinstance(gaps, Estimate):
+                low, high = _ends(gaps)
+                ranges.append(low <= point.share <= high)
     return Coverage(
         runs=runs,
         refused=refused,
@@ -278,7 +283,13 @@ def coverage(law: Law, runs: int, seed: int = 0) -> Coverage:
         error_p50=float(np.quantile(off, 0.5)),
         error_p99=float(np.quantile(off, 0.99)),
         width_p50=float(np.quantile(widths, 0.5)),
+        gaps=sum(ranges) / max(1, len(ranges)),
     )
+
+
+def _ends(found: Estimate) -> tuple[float, float]:
+    assert found.low is not None and found.high is not None
+    return found.low, found.high
 
 
 def refusals(law: Law, runs: int, seed: int = 0) -> float:
@@ -304,7 +315,7 @@ def main() -> int:
     for law in LAWS:
         of = coverage(law, given.runs, given.seed)
         few = refusals(law, max(1, given.runs // 10), given.seed)
-        failed = min(of.prefill, of.share) < COVERAGE_LIMIT or few < REFUSED_LIMIT
+        failed = min(of.prefill, of.share) < COVERAGE_LIMIT or of.gaps < RANGE_LIMIT or few < REFUSED_LIMIT
         bad |= failed
         rows.append(
             {
@@ -318,6 +329,7 @@ def main() -> int:
                 "error p99": of.error_p99,
                 "width p50": of.width_p50,
                 "one shape refused": few,
+                "range of gaps holds": of.gaps,
                 "verdict": "outside" if failed else "ok",
             }
         )
@@ -333,11 +345,16 @@ def _row(lengths: tuple[int, int], found: Errors) -> dict[str, float | str]:
         "truth": found.truth,
         "measured": found.measured,
         "gaps": found.gaps,
+        "its range": _told(found.gaps_range),
         "regression": found.regression,
-        "its interval": f"{found.low:.3f} to {found.high:.3f}",
+        "its interval": _told(found.interval),
         "1:4": found.convention,
         "phases": found.phases,
     }
+
+
+def _told(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ def some_work(**changes: Any) -> Work:
         "context_tokens": 1e7,
         "decode_steps": 1_000.0,
         "decode_step_s": 0.06,
+        "decode_step_low_s": 0.05,
+        "decode_step_high_s": 0.12,
         "server_prefill_s": 30.0,
         "server_decode_s": 270.0,
     }
@@ -77,6 +79,7 @@ def test_the_methods_of_one_point() -> None:
     found = by_method(splits(3.6, 600.0, 400.0, some_work()))
     shares = {method: split.prefill_share.value for method, split in found.items() if split.prefill_share}
     assert shares == pytest.approx({"measured": 0.1, "gaps": 0.4, "convention-1:4": 600 / 2200})
+    assert found["gaps"].prefill_share == Estimate(value=pytest.approx(0.4), low=0.0, high=pytest.approx(0.5))
     of_input, of_output = dollars(found["convention-1:4"])
     assert of_output == pytest.approx(4 * of_input)
     # GKE's own formula: $/output token = $/s / (input tokens/s / 4 + output tokens/s)
@@ -144,7 +147,7 @@ def test_work_by_hand() -> None:
     assert (found.prompts, found.prefill_tokens, found.decode_tokens) == (2, 30, 4)
     assert found.context_tokens == (10 + 1) + (10 + 2) + (20 + 1) + (20 + 2)
     assert found.decode_steps == pytest.approx(1 + 1 + 1)  # alone, together, alone
-    assert found.decode_step_s == pytest.approx(1.0)
+    assert found.decode_step_s == found.decode_step_low_s == found.decode_step_high_s == pytest.approx(1.0)
     assert found.server_prefill_s is None and found.server_decode_s is None
     assert work(two_answers(server_input_tokens=[12, NONE, NONE]), 5) == msgspec.structs.replace(
         found, prefill_tokens=32 - 5, context_tokens=found.context_tokens + 4

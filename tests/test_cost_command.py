@@ -173,6 +173,14 @@ def test_bad_flags(flags: list[str], text: str, profile: Path, capsys: pytest.Ca
     assert err.count("\n") == 1 and text in err
 
 
+def test_points_of_two_servers_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = points([(300, 40), (100, 100)], machine_cost=4.0)
+    other.context.models = ["org/other"]
+    code, out, err = told(capsys, *written(tmp_path, [one, other]))
+    assert (code, out) == (Exit.USAGE, "")
+    assert err == "error: cost: takes points of one server, got org/model by vllm, org/other by vllm\n"
+
+
 def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "other.json").write_text("{}")

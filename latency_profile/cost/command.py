@@ -31,6 +31,9 @@ def command(arguments: Sequence[str]) -> Exit:
     price = _read("--machine-cost", kinds.PRICE, given.machine_cost)
     utilization = _read("--utilization", kinds.UTILIZATION, given.utilization)
     points = [point for place in given.places for point in points_at(place)]
+    servers = sorted({f"{point.result.config.model} by {point.result.dimensions.backend}" for point in points})
+    if len(servers) > 1:
+        raise UsageError(f"cost: takes points of one server, got {', '.join(servers)}")
     try:
         found = report(points, price, utilization)
     except ValueError as error:
@@ -39,8 +42,9 @@ def command(arguments: Sequence[str]) -> Exit:
         print("\n".join(lines(found)), flush=True)
     if given.output:
         path = Path(given.output).expanduser()
+        data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
         try:
-            place = results.write(path.parent, path.name, msgspec.json.format(msgspec.json.encode(found), indent=2))
+            place = results.write(path.parent, path.name, data)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
         print(place)

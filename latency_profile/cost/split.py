@@ -9,7 +9,8 @@ measured        the server's own prefill and decode time, summed over requests. 
                 and only their ratio is used. Right where requests came one at a time; else decode is overstated.
                 Offline (`phases`): runs that only prefill against full ones, which is machine time.
 gaps            decode = the steps that carried decode tokens · the time of one that carries no prompt, both seen in the
-                answers' events. All other time in which a request was in flight is prefill's.
+                answers' events. All other time in which a request was in flight is prefill's. Its range is that of
+                p2 to p50 of the gaps; jitter on the way from the server makes it wide.
 regression      see `regression`.
 convention-1:4  an output token costs as much as 4 input tokens, whatever was served: GKE's convention (GKE Recommender
                 API v1, Cost: $/output token = $/s / (input tokens/s / 4 + output tokens/s)).
@@ -30,7 +31,7 @@ MILLION = 1e6
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A figure and the 95 % interval of its truth; null where the method gives none."""
+    """A figure and the 95 % interval of its truth (of `gaps` a range); null where the method gives none."""
 
     value: float
     low: float | None = None
@@ -82,26 +83,29 @@ def splits(price_per_hour_usd: float, inputs_per_s: float, outputs_per_s: float,
     ]
 
 
-def measured_share(done: Work | None) -> float | str:
+def measured_share(done: Work | None) -> Estimate | str:
     """Prefill's share of the server's own time; a reason where there is none."""
     if done is None:
         return _UNKNOWN_WORK
     if done.server_prefill_s is None or done.server_decode_s is None:
         return "the server tells no prefill and decode time (--scrape-server-metrics reads it where it does)"
     total = done.server_prefill_s + done.server_decode_s
-    return done.server_prefill_s / total if total > 0 else "the server's prefill and decode time are 0"
+    if total <= 0:
+        return "the server's prefill and decode time are 0"
+    return Estimate(value=done.server_prefill_s / total)
 
 
-def gaps_share(done: Work | None) -> float | str:
-    """Prefill's share of the time in which requests were in flight; a reason where there is none."""
+def gaps_share(done: Work | None) -> Estimate | str:
+    """Prefill's share of the time in which requests were in flight, and its range; a reason where there is none."""
     if done is None:
         return _UNKNOWN_WORK
-    if done.decode_steps is None or done.decode_step_s is None:
+    steps_s = (done.decode_step_s, done.decode_step_low_s, done.decode_step_high_s)
+    if done.decode_steps is None or None in steps_s:
         return "answers of one event have no gaps (--stream-request)"
-    decode_s = done.decode_steps * done.decode_step_s
-    if decode_s > done.busy_s:
-        return f"steps without a prompt would have taken {decode_s:.3g} s of {done.busy_s:.3g} s"
-    return 1 - decode_s / done.busy_s
+    decode, least, most = (done.decode_steps * (step_s or 0.0) / done.busy_s for step_s in steps_s)
+    if decode > 1:
+        return f"steps without a prompt would have taken {decode * done.busy_s:.3g} s of {done.busy_s:.3g} s"
+    return Estimate(value=1 - decode, low=max(0.0, 1 - most), high=1 - least)
 
 
 def convention(price_per_hour_usd: float, inputs_per_s: float, outputs_per_s: float) -> Split:
@@ -150,10 +154,10 @@ def no_split(method: Method, reason: str) -> Split:
 _UNKNOWN_WORK = "the point's work is not known"
 
 
-def _of_point(method: Method, price_per_hour_usd: float, share: float | str, *rates: float) -> Split:
+def _of_point(method: Method, price_per_hour_usd: float, share: Estimate | str, *rates: float) -> Split:
     if isinstance(share, str):
         return no_split(method, share)
-    return divided(method, price_per_hour_usd, Estimate(value=share), *rates)
+    return divided(method, price_per_hour_usd, share, *rates)
 
 
 def _times(share: Estimate, usd: float) -> Estimate:

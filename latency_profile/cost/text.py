@@ -20,7 +20,7 @@ def lines(found: CostReport) -> Iterator[str]:
     yield from _table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], _alone(found))
     yield from _capacity(found)
     yield ""
-    yield "The whole price divided: input / output, to be added. 95 % intervals where the method has them."
+    yield "The whole price divided: input / output, to be added. In brackets 95 % intervals (of gaps: a range)."
     yield from _table(
         ["load", "in/out", "method", "prefill's share", "input", "output", "with idle time"], _split(found)
     )

@@ -21,10 +21,10 @@ from latency_profile.telemetry.vocabulary import Quantity
 
 _Amount = Annotated[float, Meta(ge=0)]
 
-# Of the gaps between a request's tokens most hold nothing but a decode step, and some a prompt that was computed beside
-# it. A low quantile is of the former; the lowest are of batches that were not full yet, and of the network's jitter.
-# Measured (benchmarks/cost_split.py): 10 % is nearer to the truth than 2 %, 25 % and 50 %.
-STEP_LEVEL = 0.1
+# Of the gaps between a request's tokens some hold nothing but a decode step, and some a prompt that was computed beside
+# it. A low quantile is of the former; the lowest are of batches that were not full yet, and of jitter on the way here.
+# Simulated (benchmarks/cost_split.py): the truth is near to 10 %, and between 2 % and 50 % at 91 % of points and more.
+STEP_LEVELS = (0.1, 0.02, 0.5)
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +52,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "token; null unless streamed"
         ),
     ]
+    decode_step_low_s: Annotated[_Amount | None, Meta(description="the same of their p2")]
+    decode_step_high_s: Annotated[_Amount | None, Meta(description="the same of their p50")]
     server_prefill_s: Annotated[
         _Amount | None, Meta(description="the server's own prefill time, summed over requests; null: it does not tell")
     ]
@@ -72,6 +74,7 @@ def work(records: Records, cached_tokens: int | None) -> Work | None:
     inputs = np.where(told == NONE, records["input_tokens"][good], told).astype(np.float64)
     busy_s, in_flight = _busy(records)
     prefill_s, decode_s = _server_phases(records, good)
+    step_s, step_low_s, step_high_s = _step_s(records, good) or (None, None, None)
     return Work(
         busy_s=busy_s,
         in_flight=in_flight,
@@ -81,7 +84,9 @@ def work(records: Records, cached_tokens: int | None) -> Work | None:
         # Token k + 1 attends to the prompt and the k tokens before it, k = 1 … outputs - 1.
         context_tokens=float(((outputs - 1) * inputs + outputs * (outputs - 1) / 2).sum()),
         decode_steps=_steps(records, good),
-        decode_step_s=_step_s(records, good),
+        decode_step_s=step_s,
+        decode_step_low_s=step_low_s,
+        decode_step_high_s=step_high_s,
         server_prefill_s=prefill_s,
         server_decode_s=decode_s,
     )
@@ -114,14 +119,16 @@ def _steps(records: Records, good: Rows) -> float | None:
     return max(0.0, float((np.diff(times[order]) * shared).sum()))
 
 
-def _step_s(records: Records, good: Rows) -> float | None:
+def _step_s(records: Records, good: Rows) -> tuple[float, float, float] | None:
+    """Gaps at STEP_LEVELS, a token; None without gaps."""
     if not records.context.streaming:
         return None
     gaps: NDArray[np.int64] = measures.gaps(records, good).values
     tokens = (measures.tokens_in_events(records) - _first_tokens(records))[good].sum()
     if not len(gaps) or tokens < 1:
         return None
-    return float(np.quantile(gaps, STEP_LEVEL)) / NS_PER_S * len(gaps) / float(tokens)
+    middle, low, high = (float(gap) / NS_PER_S * len(gaps) / float(tokens) for gap in np.quantile(gaps, STEP_LEVELS))
+    return middle, low, high
 
 
 def _first_tokens(records: Records) -> NDArray[np.int64]:
