@@ -160,6 +160,12 @@ def test_several_tokens_an_event_are_so_many_steps() -> None:
     assert found.decode_steps == pytest.approx(8) and found.decode_step_s == pytest.approx(0.25)
 
 
+def test_a_prompt_between_two_tokens_makes_no_steps() -> None:
+    """The second one's long prefill holds up the first one's second token; then both are made together."""
+    found = work(make_records([0.0, 1.5], token_times_s=[[1.0, 5.0, 6.0, 7.0], [5.0, 6.0, 7.0]]), None)
+    assert found is not None and found.decode_steps == pytest.approx(3)
+
+
 def test_work_of_answers_that_are_not_streamed() -> None:
     found = work(uniform_records(20, streaming=False), None)
     assert found is not None and found.decode_steps is None and found.decode_step_s is None

@@ -16,7 +16,7 @@ from latency_profile import measures
 from latency_profile.measures import Rows
 from latency_profile.records import NONE, Records
 from latency_profile.server_view.counts import comparable
-from latency_profile.statistics import NS_PER_S
+from latency_profile.statistics import CHUNK, NS_PER_S
 from latency_profile.telemetry.vocabulary import Quantity
 
 _Amount = Annotated[float, Meta(ge=0)]
@@ -105,18 +105,24 @@ def _busy(records: Records) -> tuple[float, float]:
 
 
 def _steps(records: Records, good: Rows) -> float | None:
-    """Tokens come evenly between an answer's first and last; those of one step come together, one an answer."""
-    made = good & (records["first_token_ns"] >= 0) & (records["last_token_ns"] > records["first_token_ns"])
+    """A step makes one token of each answer that is being made: each token of n answers counts 1/n. Exact where events
+    are of one token each; those of several count so many steps. None without any decode token in events."""
+    made = good & (records["first_token_ns"] >= 0) & (np.diff(records.event_start) > 1)
     if not records.context.streaming or not made.any():
         return None
-    first, last = records["first_token_ns"][made], records["last_token_ns"][made]
-    rates = (records["output_tokens"][made] - 1) / (last - first)
-    times = np.concatenate([first, last])
-    order = np.argsort(times, kind="stable")
-    answers = np.cumsum(np.repeat([1, -1], len(first))[order])[:-1]
-    together = np.cumsum(np.concatenate([rates, -rates])[order])[:-1]
-    shared = np.divide(together, answers, out=np.zeros(len(answers)), where=answers > 0)
-    return max(0.0, float((np.diff(times[order]) * shared).sum()))
+    firsts, lasts = np.sort(records["first_token_ns"][made]), np.sort(records["last_token_ns"][made])
+    counted = np.repeat(made, np.diff(records.event_start))
+    counted[records.event_start[:-1][made]] = False  # prefill makes the first token
+    steps = tokens = 0.0
+    for start in range(0, len(counted), CHUNK):
+        chosen = counted[start : start + CHUNK]
+        times = records.event_ns[start : start + CHUNK][chosen]
+        carried = records.event_tokens[start : start + CHUNK][chosen].astype(np.float64)
+        answers = np.searchsorted(firsts, times) - np.searchsorted(lasts, times)  # began before, and not over before
+        steps += float((carried / np.maximum(answers, 1)).sum())
+        tokens += float(carried.sum())
+    wanted = float((records["output_tokens"][made] - 1).sum())
+    return steps * wanted / tokens if tokens > 0 else None
 
 
 def _step_s(records: Records, good: Rows) -> tuple[float, float, float] | None:
