@@ -10,7 +10,8 @@ is all prefill's. Shown are:
   that of an offline engine: the same requests with one output token each, against the full run;
 - of `--runs` runs of eight points of drawn shapes, in how many the regression's interval holds the true time of
   prefill (of the run: what its average prefill token costs), and in how many (run, point) pairs the true share;
-- how many of a tenth as many runs of one shape are refused, and at how many points the range by gaps holds the truth.
+- how many of a tenth as many runs of one shape are refused, and at how many points the range by gaps holds the truth,
+  to within 0.01.
 
 Exit code 1 outside of the limits below.
 """
@@ -37,7 +38,8 @@ from tests.make_records import make_records
 
 COVERAGE_LIMIT = 0.93
 REFUSED_LIMIT = 1.0
-RANGE_LIMIT = 0.9  # of gaps, which claims no share
+RANGE_LIMIT = 0.95
+RANGE_SLACK = 0.01  # a request's way to the engine is prefill's to a client that sees only when it was in flight
 GAPS_LIMIT = 0.1  # greatest error of a share; the regression has intervals
 POINTS = 8  # of a run
 TURNS = 3  # requests of a point, by its concurrency
@@ -274,7 +276,7 @@ def coverage(law: Law, runs: int, seed: int = 0) -> Coverage:
             gaps = gaps_share(point.work)
             if isinstance(gaps, Estimate):
                 low, high = _ends(gaps)
-                ranges.append(low <= point.share <= high)
+                ranges.append(low - RANGE_SLACK <= point.share <= high + RANGE_SLACK)
     return Coverage(
         runs=runs,
         refused=refused,
