@@ -173,6 +173,8 @@ def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
         (["--batch-sizes=4,0"], "--batch-sizes: got '4,0', takes whole numbers above 0, separated by commas"),
         (["--gpu-price=0"], "--gpu-price: got '0', takes a number above 0"),
         (["--gpu-price=-1"], "--gpu-price: got '-1', takes a number above 0"),
+        (["--gpu-price=2", "--utilization=1.2"], "--utilization: got '1.2', takes a share above 0 and at most 1"),
+        (["--utilization=0.4"], "--utilization: takes --gpu-price beside it"),
         (["--output-len=0"], "--output-len: got '0', takes a whole number, 1 or more"),
         (["--study=dataset"], "--study dataset: --dataset is missing, takes a data set's file beside it"),
         (["--engine=llamacpp"], "--model None: llama.cpp takes a GGUF file"),

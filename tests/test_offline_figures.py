@@ -155,7 +155,30 @@ def test_one_output_token_is_all_prefill() -> None:
     found = cell_result(CellRuns(cell, [ran(cell, 0.5), ran(cell, 0.5)]), 1.0)
     assert found.generation is None
     assert found.prefill is not None and found.prefill.seconds.value == 0.5
-    assert found.usd_per_million_tokens is not None and found.usd_per_million_tokens.output is None
+    assert found.usd_per_million_tokens is not None and found.usd_per_million_tokens.output == 0
+    assert found.usd_per_million_tokens.input == pytest.approx(1 / 3600 * 0.5 / 512 * 1e6)
+
+
+def test_idle_time_is_paid_too() -> None:
+    found = cell_result(runs(), 3.6, utilization=0.4)
+    assert found.usd_per_million_tokens is not None and found.usd_per_million_tokens_with_idle is not None
+    for kind in ("input", "output", "total"):
+        used, idle = (
+            getattr(of, kind) for of in (found.usd_per_million_tokens, found.usd_per_million_tokens_with_idle)
+        )
+        assert idle == pytest.approx(used / 0.4)
+    assert cell_result(runs(), 3.6).usd_per_million_tokens_with_idle is None
+    assert cell_result(runs(), None, utilization=0.4).usd_per_million_tokens_with_idle is None
+
+
+def test_a_prefill_that_took_longer_than_the_full_run_prices_nothing_apart() -> None:
+    measured = runs()
+    measured.prefill = [ran(CELL, 2.5, outputs=[1] * 4) for _ in range(3)]
+    found = cell_result(measured, 1.0)
+    assert found.generation is None
+    assert found.usd_per_million_tokens is not None
+    assert (found.usd_per_million_tokens.input, found.usd_per_million_tokens.output) == (None, None)
+    assert found.usd_per_million_tokens.total > 0
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def _result(
     price = flags.machine_cost_per_hour_usd
     found = []
     for study in cells:
-        of_study = [cell_result(runs, price) for runs in measured if runs.cell.study == study]
+        of_study = [cell_result(runs, price, flags.utilization) for runs in measured if runs.cell.study == study]
         if of_study:
             found.append(
                 Study(

@@ -35,7 +35,7 @@ def _csv(cells: list[CellResult]) -> bytes:
 
 def _row(cell: CellResult) -> dict[str, object]:
     """Empty where there is no figure."""
-    cost = cell.usd_per_million_tokens
+    cost, idle = cell.usd_per_million_tokens, cell.usd_per_million_tokens_with_idle
     return {
         "label": cell.label,
         "requests": cell.requests,
@@ -54,6 +54,7 @@ def _row(cell: CellResult) -> dict[str, object]:
         "usd_per_million_input_tokens": cost and cost.input,
         "usd_per_million_output_tokens": cost and cost.output,
         "usd_per_million_total_tokens": cost and cost.total,
+        "usd_per_million_total_tokens_with_idle": idle and idle.total,
         "trouble": cell.trouble,
     }
 

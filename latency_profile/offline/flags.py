@@ -68,6 +68,7 @@ class Flags:
     dataset: Path | None
     num_prompts: int
     gpu_price: float | None
+    utilization: float | None
     seed: int
     output_dir: str
     timeout: float
@@ -120,6 +121,8 @@ def read(arguments: Sequence[str]) -> Flags:
     flags = Flags(
         **{name: _value(name, given[name]) if name in _KINDS else given[name] for name in Flags.__dataclass_fields__}
     )
+    if flags.utilization is not None and flags.gpu_price is None:
+        raise UsageError("--utilization: takes --gpu-price beside it")
     if DATASET in flags.study and flags.dataset is None:
         raise UsageError("--study dataset: --dataset is missing, takes a data set's file beside it")
     if flags.dataset is not None and DATASET not in flags.study:
@@ -167,6 +170,7 @@ _KINDS: dict[str, kinds.Kind[Any]] = {
     "dataset": kinds.path("a data set's file"),
     "num_prompts": _COUNT,
     "gpu_price": kinds.number(above=0),
+    "utilization": kinds.UTILIZATION,
     "seed": kinds.whole(0),
     "timeout": kinds.number(above=0),
 }
@@ -208,5 +212,6 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--timeout", default="1800", metavar="S", help="for loading, and for a batch (%(default)s)")
     rest = flags.add_argument_group("results")
     rest.add_argument("--gpu-price", metavar="USD", help="of one GPU an hour; without it there is no cost")
+    rest.add_argument("--utilization", metavar="SHARE", help="of the paid time that is used: the cost with idle time")
     rest.add_argument("--output-dir", default="results", metavar="PLACE", help="folder or URL (default: %(default)s)")
     return flags

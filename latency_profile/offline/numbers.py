@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.cost import usd_per_million
+from latency_profile.cost import phases, usd_per_million
 from latency_profile.engines.exchange import Ran
 from latency_profile.offline.measure import CellRuns
 from latency_profile.offline.structure import CellResult, Estimate, Phase, Spread, TokenCost
@@ -14,8 +14,9 @@ from latency_profile.statistics import binomial_ranks, mean_interval
 FEWEST_RUNS = 3  # for an interval
 
 
-def cell_result(runs: CellRuns, price_per_hour_usd: float | None) -> CellResult:
-    """Its figures; none where no full run was right."""
+def cell_result(runs: CellRuns, price_per_hour_usd: float | None, utilization: float | None = None) -> CellResult:
+    """Its figures; none where no full run was right. utilization: the share of the paid time in which the machine does
+    such work, above 0 and at most 1."""
     cell = runs.cell
     wrong = _wrong_lengths(runs)
     full = [] if wrong else runs.full
@@ -44,7 +45,10 @@ def cell_result(runs: CellRuns, price_per_hour_usd: float | None) -> CellResult:
         total_tokens_per_s=_per_second(inputs + outputs, mean),
         prefill=_phase(prefill, inputs),
         generation=_phase(generation, outputs - len(cell)),
-        usd_per_million_tokens=_cost(price_per_hour_usd, inputs, outputs, mean, prefill, generation),
+        usd_per_million_tokens=_cost(price_per_hour_usd, inputs, outputs, mean, prefill),
+        usd_per_million_tokens_with_idle=None
+        if price_per_hour_usd is None or utilization is None
+        else _cost(price_per_hour_usd / utilization, inputs, outputs, mean, prefill),
     )
 
 
@@ -138,20 +142,13 @@ def _spread(values: NDArray[np.float64]) -> Spread | None:
 
 
 def _cost(
-    price: float | None,
-    inputs: int,
-    outputs: int,
-    whole: Estimate | None,
-    prefill: Estimate | None,
-    generation: Estimate | None,
+    price: float | None, inputs: int, outputs: int, whole: Estimate | None, prefill: Estimate | None
 ) -> TokenCost | None:
-    if price is None or whole is None or prefill is None:
+    total = None if price is None or whole is None else usd_per_million(price, (inputs + outputs) / whole.value)
+    if price is None or whole is None or prefill is None or total is None:
         return None
-    of_input = usd_per_million(price, inputs / prefill.value)
-    of_total = usd_per_million(price, (inputs + outputs) / whole.value)
-    assert of_input is not None and of_total is not None
+    split = phases(price, prefill.value, whole.value, inputs, outputs)
+    taken, made = split.usd_per_million_input_tokens, split.usd_per_million_output_tokens
     return TokenCost(
-        input=of_input,
-        output=None if generation is None else usd_per_million(price, outputs / generation.value),
-        total=of_total,
+        input=None if taken is None else taken.value, output=None if made is None else made.value, total=total
     )

@@ -45,10 +45,14 @@ class Phase(_Whole, frozen=True, kw_only=True):
 class TokenCost(_Whole, frozen=True, kw_only=True):
     """USD per million tokens."""
 
-    input: Annotated[float, Meta(description="price of the prefill's time over the prompts' tokens")]
-    output: Annotated[
+    input: Annotated[
         float | None,
-        Meta(description="price of the generation's time over the answers' tokens; null: nothing but prefill was run"),
+        Meta(
+            description="price of the prefill's time over the prompts' tokens; null: it took longer than the full run"
+        ),
+    ]
+    output: Annotated[
+        float | None, Meta(description="price of the rest of the time over the answers' tokens; likewise")
     ]
     total: Annotated[float, Meta(description="price of all of the batch's time over all tokens")]
 
@@ -76,6 +80,9 @@ class CellResult(_Whole, frozen=True, kw_only=True):
     prefill: Annotated[Phase | None, Meta(description="runs of the same prompts with one output token")]
     generation: Annotated[Phase | None, Meta(description="full runs less prefill runs")]
     usd_per_million_tokens: TokenCost | None
+    usd_per_million_tokens_with_idle: Annotated[
+        TokenCost | None, Meta(description="the same, each / utilization; null without --utilization")
+    ]
 
 
 class Study(_Whole, frozen=True, kw_only=True):

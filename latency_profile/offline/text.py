@@ -2,7 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-from latency_profile.offline.structure import CellResult, EngineSaid, Estimate, OfflineResult, Phase, Spread, Study
+from latency_profile.offline.structure import (
+    CellResult,
+    EngineSaid,
+    Estimate,
+    OfflineResult,
+    Phase,
+    Spread,
+    Study,
+    TokenCost,
+)
 from latency_profile.offline.studies import BATCH_SIZE, DATASET, REQUEST_COUNT, SEQUENCE_LENGTH, SHAPES
 
 HEADINGS = {
@@ -58,6 +67,8 @@ def _study(study: Study, priced: bool) -> list[str]:
             ("out", lambda cell: _usd(cell, "output")),
             ("total", lambda cell: _usd(cell, "total")),
         ]
+        if any(cell.usd_per_million_tokens_with_idle for cell in study.cells):
+            columns.append(("with idle time", lambda cell: _usd(cell, "total", "usd_per_million_tokens_with_idle")))
     rows = [[heading for heading, _ in columns], *([cell(each) for _, cell in columns] for each in study.cells)]
     widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
     said = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
@@ -129,6 +140,7 @@ def _phase(phase: Phase | None) -> str:
     return _figure(None if phase is None else phase.tokens_per_s)
 
 
-def _usd(cell: CellResult, tokens: str) -> str:
-    cost = None if cell.usd_per_million_tokens is None else getattr(cell.usd_per_million_tokens, tokens)
+def _usd(cell: CellResult, tokens: str, costs: str = "usd_per_million_tokens") -> str:
+    found: TokenCost | None = getattr(cell, costs)
+    cost = None if found is None else getattr(found, tokens)
     return _NONE if cost is None else f"{cost:,.3f}"

@@ -14,9 +14,7 @@ from latency_profile.datasets.structure import Estimate
 from latency_profile.offline.structure import OfflineResult
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-Kind = (
-    type[PointResult] | type[Profile] | type[Comparison] | type[CostReport] | type[Estimate] | type[OfflineResult]
-)
+Kind = type[PointResult] | type[Profile] | type[Comparison] | type[CostReport] | type[Estimate] | type[OfflineResult]
 
 SCHEMA_FILES: dict[str, Kind] = {
     "point.schema.json": PointResult,
