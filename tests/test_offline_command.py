@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+@contextmanager
+def running(model: Path, folder: Path, *, batches: int, until: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """The program in mid-run, when its progress has said `until`, and its engine's process."""
+    with subprocess.Popen(
+        [
+            *PROGRAM, "--engine=llamacpp", f"--model={model}", "--batch-sizes=1,2", f"--num-batches={batches}",
+            "--input-len=8", "--output-len=8", "--threads=1", f"--output-dir={folder}",
+        ],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stderr
+        while until not in (line := process.stderr.readline()):
+            assert line, "it ended before"
+        (engine,) = children_of(process.pid)
+        yield process, engine
+
+
 def test_a_batch_study_of_llamacpp(smollm2_gguf: Path, tmp_path: Path) -> None:
     done = offline(
         "--engine=llamacpp", f"--model={smollm2_gguf}", "--batch-sizes=1,2,4", *SMALL, "--gpu-price=2.5",
@@ -85,20 +103,6 @@ def test_a_batch_study_of_llamacpp(smollm2_gguf: Path, tmp_path: Path) -> None:
     assert "| Batch Size | 1 to 4 |" in done.stdout
 
 
-def test_runs_come_in_random_order_and_the_same_seed_gives_the_same(smollm2_gguf: Path, tmp_path: Path) -> None:
-    orders = []
-    for seed in ("1", "1", "2"):
-        done = offline(
-            "--engine=llamacpp", f"--model={smollm2_gguf}", "--batch-sizes=1,2", "--input-len=4", "--output-len=2",
-            "--num-batches=3", "--threads=1", f"--seed={seed}", f"--output-dir={tmp_path}",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        orders.append([line.split("]")[1].rpartition(":")[0] for line in done.stderr.splitlines() if line[0] == "["])
-    assert len(orders[0]) == 12
-    assert orders[0] == orders[1] != orders[2]
-    assert orders[0] != sorted(orders[0])
-
-
 def test_a_data_set_with_its_own_lengths(smollm2_gguf: Path, smollm2_tokenizer: Path, tmp_path: Path) -> None:
     data = tmp_path / "prompts.jsonl"
     prompts = [
@@ -117,18 +121,7 @@ def test_a_data_set_with_its_own_lengths(smollm2_gguf: Path, smollm2_tokenizer: 
 
 
 def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [
-            *PROGRAM, "--engine=llamacpp", f"--model={smollm2_gguf}", "--batch-sizes=1,2", "--num-batches=5",
-            "--input-len=8", "--output-len=8", "--threads=1", f"--output-dir={tmp_path}",
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-    ) as process:  # fmt: skip
-        assert process.stderr
-        seen = ""
-        while "[3/" not in seen:
-            seen = process.stderr.readline()
-        (engine,) = children_of(process.pid)
+    with running(smollm2_gguf, tmp_path, batches=5, until="[3/") as (process, engine):
         os.kill(engine, signal.SIGKILL)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 4, said
@@ -140,22 +133,23 @@ def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, 
     assert "the engine's last words" in said
 
 
+def test_a_study_that_the_model_is_too_short_for_costs_no_other(smollm2_gguf: Path, tmp_path: Path) -> None:
+    done = offline(
+        "--engine=llamacpp", f"--model={smollm2_gguf}", "--study=batch-size,sequence-length", "--batch-sizes=1", *SMALL,
+        "--sequence-lengths=9000", "--num-requests=1", "--max-num-seqs=1", f"--output-dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr
+    short, long = (study["cells"][0] for study in result_of(tmp_path)["studies"])
+    assert (short["runs"], short["trouble"]) == (3, None)
+    assert long["trouble"].startswith("sequence-length 9000: a request of 18000 tokens")
+    assert long["output_tokens_per_s"] is None
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
     smollm2_gguf: Path, tmp_path: Path, number: int, code: int
 ) -> None:
-    with subprocess.Popen(
-        [
-            *PROGRAM, "--engine=llamacpp", f"--model={smollm2_gguf}", "--batch-sizes=1,2", "--num-batches=500",
-            "--input-len=8", "--output-len=8", "--threads=1", f"--output-dir={tmp_path}",
-        ],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
-    ) as process:  # fmt: skip
-        assert process.stderr
-        seen = ""
-        while "[6/" not in seen:
-            seen = process.stderr.readline()
-        (engine,) = children_of(process.pid)
+    with running(smollm2_gguf, tmp_path, batches=500, until="[6/") as (process, engine):
         started = time.monotonic()
         process.send_signal(number)
         _, said = process.communicate(timeout=60)

@@ -15,7 +15,7 @@ from latency_profile.engines.exchange import Batch, Failed, Load, Ran, Ready, Re
 from latency_profile.offline import studies
 from latency_profile.offline.finding import best, finding, knee
 from latency_profile.offline.flags import read as read_flags
-from latency_profile.offline.measure import CellRuns
+from latency_profile.offline.measure import NOT_COUNTED, CellRuns, turns_of
 from latency_profile.offline.numbers import cell_result
 from latency_profile.offline.pictures import picture
 from latency_profile.offline.structure import CellResult, Estimate, Study
@@ -83,10 +83,26 @@ def test_the_same_key_gives_the_same_prompts_and_another_gives_others() -> None:
 
 
 def test_lengths_are_drawn_where_a_deviation_is_given() -> None:
-    flags = read_flags(["--input-len-sd", "40", "--batch-sizes", "400"])
+    flags = read_flags(["--input-len-stddev", "40", "--batch-sizes", "400"])
     (cell,) = studies.batch_size(flags.batch_sizes, flags.inputs, flags.outputs, 0)
     assert np.std(cell.inputs) == pytest.approx(40, rel=0.1)
     assert set(cell.outputs) == {64}
+
+
+def test_runs_come_in_random_order_behind_one_of_each_that_is_not_counted() -> None:
+    cells = studies.batch_size([1, 2, 4], Lengths.fixed(8), Lengths.fixed(4), 0)
+    turns = turns_of(cells, [5, 5, 2], seed=1)
+    first, counted = turns[:3], turns[3:]
+    assert [(turn.cell, turn.repeat, turn.prefill) for turn in first] == [
+        (cell, NOT_COUNTED, False) for cell in range(3)
+    ]
+    wanted = [
+        (cell, repeat, alone) for cell, n in enumerate([5, 5, 2]) for repeat in range(n) for alone in (False, True)
+    ]
+    assert sorted(counted) == wanted != counted
+    assert turns_of(cells, [5, 5, 2], seed=1) == turns != turns_of(cells, [5, 5, 2], seed=2)
+    one_token = studies.batch_size([1], Lengths.fixed(8), Lengths.fixed(1), 0)
+    assert not any(turn.prefill for turn in turns_of(one_token, [3], seed=1))  # it is its own prefill
 
 
 # The exchange

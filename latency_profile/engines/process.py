@@ -118,7 +118,7 @@ class EngineProcess:
             self._process.stdin.write(order.line().encode())
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise self._lost("it ended") from None
+            raise self._lost(self._how_it_ended()) from None
         said = read(self._line(), reply, Refused, Failed)
         if isinstance(said, reply):
             return said
@@ -139,10 +139,17 @@ class EngineProcess:
                 continue
             part = os.read(self._replies, _READ_BYTES)
             if not part:
-                raise self._lost(_ended(self._process.wait()))
+                raise self._lost(self._how_it_ended())
             self._pending += part
         line, _, self._pending = self._pending.partition(b"\n")
         return line.decode()
+
+    def _how_it_ended(self) -> str:
+        try:
+            code = self._process.wait(GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            return "it does not listen any more"
+        return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
     def _lost(self, reason: str) -> EngineLost:
         self._kill()
@@ -152,7 +159,3 @@ class EngineProcess:
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-
-
-def _ended(code: int) -> str:
-    return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from latency_profile import __version__
 from latency_profile.engines.exchange import Load, Ready
 from latency_profile.engines.process import EngineLost, EngineProcess, Stopped
-from latency_profile.errors import Exit
+from latency_profile.errors import Exit, UsageError
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.offline import finding, pictures, studies
 from latency_profile.offline.files import files
@@ -71,11 +71,12 @@ def _measured(
             measured = measure(together, [flags.repeats(cell.study) for cell in together], flags.seed, opens, _tell)
         except Stopped:
             break
-        except EngineLost as error:
+        except (EngineLost, UsageError) as error:  # what other studies have measured stays
+            tail = error.tail if isinstance(error, EngineLost) else ""
             if not engines:
-                print(error.tail, file=sys.stderr)
+                print(tail, end="\n" if tail else "", file=sys.stderr)
                 raise
-            found += [CellRuns(cell, trouble=str(error), tail=error.tail) for cell in together]
+            found += [CellRuns(cell, trouble=str(error), tail=tail) for cell in together]
             continue
         found += measured.cells
         engines.append(measured.ready)

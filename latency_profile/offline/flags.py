@@ -58,8 +58,8 @@ class Flags:
     num_batches: int | None
     input_len: int
     output_len: int
-    input_len_sd: float
-    output_len_sd: float
+    input_len_stddev: float
+    output_len_stddev: float
     sequence_lengths: tuple[int, ...]
     num_requests: int
     request_counts: tuple[int, ...]
@@ -75,11 +75,11 @@ class Flags:
 
     @property
     def inputs(self) -> Lengths:
-        return Lengths(mean=self.input_len, stddev=self.input_len_sd, high=LONGEST)
+        return Lengths(mean=self.input_len, stddev=self.input_len_stddev, high=LONGEST)
 
     @property
     def outputs(self) -> Lengths:
-        return Lengths(mean=self.output_len, stddev=self.output_len_sd, high=LONGEST)
+        return Lengths(mean=self.output_len, stddev=self.output_len_stddev, high=LONGEST)
 
     @property
     def machine_cost_per_hour_usd(self) -> float | None:
@@ -147,7 +147,7 @@ def _study(value: object) -> tuple[str, ...]:
 
 _COUNT = kinds.whole(1)
 _COUNTS = kinds.listed(_COUNT, "whole numbers above 0, separated by commas", once=True)
-_SD = kinds.number(minimum=0)
+_STDDEV = kinds.number(minimum=0)
 _KINDS: dict[str, kinds.Kind[Any]] = {
     "study": kinds.Kind("str", f"names out of {', '.join(STUDIES)}, separated by commas, or {ALL}", _study, "LIST"),
     "tensor_parallel_size": _COUNT,
@@ -160,8 +160,8 @@ _KINDS: dict[str, kinds.Kind[Any]] = {
     "num_batches": _COUNT,
     "input_len": _COUNT,
     "output_len": _COUNT,
-    "input_len_sd": _SD,
-    "output_len_sd": _SD,
+    "input_len_stddev": _STDDEV,
+    "output_len_stddev": _STDDEV,
     "sequence_lengths": _COUNTS,
     "num_requests": _COUNT,
     "request_counts": _COUNTS,
@@ -184,8 +184,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--num-batches", metavar="N", help="timed runs of each batch (default: 20; 5; data set: 1)")
     what.add_argument("--input-len", default="128", metavar="N", help="tokens of a prompt (default: %(default)s)")
     what.add_argument("--output-len", default="64", metavar="N", help="tokens to generate (default: %(default)s)")
-    what.add_argument("--input-len-sd", default="0", metavar="X", help="lengths are drawn from a normal distribution")
-    what.add_argument("--output-len-sd", default="0", metavar="X", help="the same of the answers")
+    what.add_argument(
+        "--input-len-stddev", default="0", metavar="X", help="lengths are drawn from a normal distribution"
+    )
+    what.add_argument("--output-len-stddev", default="0", metavar="X", help="the same of the answers")
     what.add_argument("--sequence-lengths", default="32,64,128,256,512", metavar="LIST", help="default: %(default)s")
     what.add_argument("--num-requests", default="64", metavar="N", help="of sequence-length and shapes (%(default)s)")
     what.add_argument("--request-counts", default="10,50,100,200,500", metavar="LIST", help="default: %(default)s")

@@ -37,7 +37,9 @@ class CellRuns:
     tail: str = ""  # the engine's last words then
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
+    """One run."""
+
     cell: int
     repeat: int
     prefill: bool
@@ -62,7 +64,7 @@ def measure(
     Stopped where it was broken off before it had.
     """
     found = [CellRuns(cell) for cell in cells]
-    turns = _turns(cells, repeats, seed)
+    turns = turns_of(cells, repeats, seed)
     with ExitStack() as running:
         engine = running.enter_context(opens())
         ready = engine.ready
@@ -96,20 +98,20 @@ def measure(
     return Measured(ready, found, stopped=False)
 
 
-def _turns(cells: Sequence[Cell], repeats: Sequence[int], seed: int) -> list[_Turn]:
+def turns_of(cells: Sequence[Cell], repeats: Sequence[int], seed: int) -> list[Turn]:
     """First each cell once, which is not counted: on a GPU the first batch of a size took ten times as long as the next
     ones. Then all runs of all cells in random order: what drifts with time does not look like a property of a cell."""
     turns = [
-        _Turn(number, repeat, prefill)
+        Turn(number, repeat, prefill)
         for number, (cell, times) in enumerate(zip(cells, repeats, strict=True))
         for repeat in range(times)
         for prefill in ((False, True) if max(cell.outputs) > 1 else (False,))
     ]
     order = np.random.default_rng([seed, len(turns)]).permutation(len(turns))
-    return [*(_Turn(number, NOT_COUNTED, False) for number in range(len(cells))), *(turns[place] for place in order)]
+    return [*(Turn(number, NOT_COUNTED, False) for number in range(len(cells))), *(turns[place] for place in order)]
 
 
-def _run(engine: EngineProcess, cell: Cell, turn: _Turn, vocabulary: int, seed: int) -> Ran:
+def _run(engine: EngineProcess, cell: Cell, turn: Turn, vocabulary: int, seed: int) -> Ran:
     key = [seed, turn.cell, turn.repeat - NOT_COUNTED, turn.prefill]
     outputs = [1] * len(cell) if turn.prefill else list(cell.outputs)
     if turn.repeat == NOT_COUNTED and cell.study == DATASET:  # one run of it is long, and has every size of a batch
