@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from latency_profile import results
-from latency_profile.command_flags import CommandFlags
+from latency_profile.command_flags import CommandFlags, read
 from latency_profile.cost.points import points_at
 from latency_profile.cost.report import report
 from latency_profile.cost.text import lines
@@ -28,8 +28,9 @@ six or more. Exit code 4 where no point may be used."""
 def command(arguments: Sequence[str]) -> Exit:
     """Prints the costs, and writes them as JSON with -o. Raises UsageError, and StorageError where it cannot write."""
     given = _parser().parse_intermixed_args(arguments)
-    price = _read("--machine-cost", kinds.PRICE, given.machine_cost)
-    utilization = _read("--utilization", kinds.UTILIZATION, given.utilization)
+    price = None if given.machine_cost is None else read("--machine-cost", kinds.PRICE, given.machine_cost)
+    share = given.utilization
+    utilization = None if share is None else read("--utilization", kinds.UTILIZATION, share)
     points = [point for place in given.places for point in points_at(place)]
     servers = sorted({f"{point.result.config.model} by {point.result.dimensions.backend}" for point in points})
     if len(servers) > 1:
@@ -62,12 +63,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("-o", "--output", metavar="FILE", help="the same as JSON; an existing file is left alone")
     return flags
-
-
-def _read(flag: str, kind: kinds.Kind[float], value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return kind.read(value)
-    except ValueError:
-        raise UsageError(f"{flag}: got {value!r}, takes {kind.takes}") from None

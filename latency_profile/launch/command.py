@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import backends
-from latency_profile.command_flags import CommandFlags
+from latency_profile.command_flags import CommandFlags, read
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.interrupt import EXITS, interrupts
 from latency_profile.launch import SERVERS
@@ -31,7 +31,7 @@ ALL = "all"
 UNKNOWN = "unknown"  # a server that runs already and of which only the URL is said
 PROTOCOLS = {"transformers": "naive_transformers", UNKNOWN: "openai"}  # of the names that no profile's backend has
 CONCURRENCY_STARTED, CONCURRENCY_RUNNING = 20, 10
-START_TIMEOUT_S = 600.0
+START_TIMEOUT_S = "600"
 NOWHERE = "http://127.0.0.1:1"  # stands for a server that has not been started
 OURS = {"run_id": None, "shards": 1, "stay": False, "dry_run": False}  # what a run of several engines cannot have
 
@@ -51,7 +51,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     if url and given.config:
         raise UsageError("--config: got a file of servers' settings beside --url, takes one of the two")
     concurrency = _whole("--concurrency", given.concurrency, CONCURRENCY_RUNNING if url else CONCURRENCY_STARTED)
-    timeout_s = _read("--start-timeout", kinds.number(above=0), given.start_timeout)
+    timeout_s = read("--start-timeout", kinds.number(above=0), given.start_timeout)
     output = Path(given.output).expanduser()
     with tempfile.TemporaryDirectory(prefix="benchmark-engines-") as scratch:
         flags = _common_flags(given, beside, concurrency, timeout_s, Path(scratch))
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument("--output", default="results", metavar="FOLDER", help="for results (default: %(default)s)")
     flags.add_argument("--tokenizer", metavar="NAME", help="of the model (default: the model's own, by its name)")
     flags.add_argument(
-        "--start-timeout", default=START_TIMEOUT_S, metavar="S", help="until a server serves (default: %(default)g s)"
+        "--start-timeout", default=START_TIMEOUT_S, metavar="S", help="until a server serves (default: %(default)s s)"
     )
     return flags
 
@@ -141,15 +141,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def _read(flag: str, kind: kinds.Kind[kinds.T], value: object) -> kinds.T:
-    try:
-        return kind.read(value)
-    except ValueError:
-        raise UsageError(f"{flag}: got {value!r}, takes {kind.takes}") from None
-
-
 def _whole(flag: str, value: str | None, default: int) -> int:
-    return default if value is None else _read(flag, kinds.COUNT, value)
+    return default if value is None else read(flag, kinds.COUNT, value)
 
 
 def _common_flags(

@@ -1,4 +1,4 @@
-"""The seed's benchmark_dataset.json: a JSON list of {"prompt", "category", "max_tokens"}."""
+"""Data sets whose items call the length of their answers `max_tokens`: a JSON list of {"prompt", "category", …}."""
 
 import json
 from pathlib import Path

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from latency_profile.command_flags import CommandFlags
+from latency_profile import command_flags
 from latency_profile.engines.exchange import Load
 from latency_profile.errors import UsageError
 from latency_profile.offline.studies import (
@@ -131,13 +131,7 @@ def read(arguments: Sequence[str]) -> Flags:
 
 
 def _value(name: str, value: str | None) -> Any:
-    kind = _KINDS[name]
-    if value is None:
-        return None
-    try:
-        return kind.read(value)
-    except ValueError:
-        raise UsageError(f"--{name.replace('_', '-')}: got {value!r}, takes {kind.takes}") from None
+    return None if value is None else command_flags.read(f"--{name.replace('_', '-')}", _KINDS[name], value)
 
 
 def _study(value: object) -> tuple[str, ...]:
@@ -177,7 +171,7 @@ _KINDS: dict[str, kinds.Kind[Any]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    flags = CommandFlags(_USAGE, _DESCRIPTION)
+    flags = command_flags.CommandFlags(_USAGE, _DESCRIPTION)
     what = flags.add_argument_group("what is run")
     what.add_argument("--study", default=BATCH_SIZE, metavar="LIST", help=f"{', '.join(STUDIES)}, or all but the last")
     what.add_argument("--batch-sizes", default="4,8,16,32,64,128", metavar="LIST", help="default: %(default)s")
