@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from latency_profile.guarded.process import how_it_ended
 from latency_profile.launch import process
-from latency_profile.launch.process import ServerProcess, how_it_ended, port_for
+from latency_profile.launch.process import ServerProcess, port_for
 from tests.launching import MARK, marked, until
 from tests.tool import ROOT
 
@@ -50,7 +51,7 @@ def test_what_ignores_sigterm_and_hides_in_another_session_is_stopped(
 ) -> None:
     monkeypatch.setattr(process, "STOP_WITHIN_S", 0.3)
     with serve(tmp_path, mark, sys.executable, "-c", STUBBORN) as server:
-        until(lambda: set(server.last_lines()) == {"up", "grandchild"})
+        until(lambda: set(server.last_lines(20)) == {"up", "grandchild"})
         assert len(left(mark)) == 2
         assert server.ended_by_itself() is None
     assert left(mark) == []
@@ -82,33 +83,33 @@ def test_what_a_server_leaves_when_it_crashes_is_stopped(tmp_path: Path, mark: s
         until(lambda: server.ended_by_itself() is not None)
         assert server.ended_by_itself() == "ended with exit code 7"
         assert left(mark) == []
-        assert "grandchild" in server.last_lines()
+        assert "grandchild" in server.last_lines(20)
 
 
 def test_a_guard_that_is_killed_takes_the_server_with_it(tmp_path: Path, mark: str) -> None:
     with serve(tmp_path, mark, "sleep", "600") as server:
         until(lambda: len(left(mark)) == 1)
-        os.kill(server._guard.pid, signal.SIGKILL)
+        os.kill(server.guard_pid, signal.SIGKILL)
         until(lambda: not left(mark))
 
 
 def test_the_servers_environment_is_in_no_command_line(tmp_path: Path, mark: str) -> None:
     with serve(tmp_path, mark, "sleep", "600") as server:
         until(lambda: len(left(mark)) == 1)
-        assert mark not in Path(f"/proc/{server._guard.pid}/cmdline").read_text()
+        assert mark not in Path(f"/proc/{server.guard_pid}/cmdline").read_text()
 
 
 def test_a_program_that_is_not_there_is_said(tmp_path: Path, mark: str) -> None:
     with serve(tmp_path, mark, "/nowhere/llama-server") as server:
         until(lambda: server.ended_by_itself() is not None)
         assert server.ended_by_itself() == "could not be started"
-        assert server.last_lines() == ["cannot start /nowhere/llama-server: No such file or directory"]
+        assert server.last_lines(20) == ["cannot start /nowhere/llama-server: No such file or directory"]
 
 
 def test_of_a_long_log_the_last_lines_are_shown(tmp_path: Path, mark: str) -> None:
     with serve(tmp_path, mark, "seq", "100000") as server:
         until(lambda: server.ended_by_itself() is not None)
-        assert server.last_lines() == [str(n) for n in range(99981, 100001)]
+        assert server.last_lines(20) == [str(n) for n in range(99981, 100001)]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.launching import until
 from tests.servers import vllm_server
 from tests.tool import ROOT, environment, schema
 
@@ -62,8 +63,8 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def running(model: Path, folder: Path, *, batches: int, until: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
-    """The program in mid-run, when its progress has said `until`, and its engine's process."""
+def running(model: Path, folder: Path, *, batches: int, after: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """The program in mid-run, when its progress has said `after`, and its engine's process."""
     with subprocess.Popen(
         [
             *PROGRAM, "--engine=llamacpp", f"--model={model}", "--batch-sizes=1,2", f"--num-batches={batches}",
@@ -72,9 +73,10 @@ def running(model: Path, folder: Path, *, batches: int, until: str) -> Iterator[
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     ) as process:  # fmt: skip
         assert process.stderr
-        while until not in (line := process.stderr.readline()):
+        while after not in (line := process.stderr.readline()):
             assert line, "it ended before"
-        (engine,) = children_of(process.pid)
+        (guard,) = children_of(process.pid)
+        (engine,) = children_of(guard)
         yield process, engine
 
 
@@ -122,14 +124,14 @@ def test_a_data_set_with_its_own_lengths(smollm2_gguf: Path, smollm2_tokenizer: 
 
 
 def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, tmp_path: Path) -> None:
-    with running(smollm2_gguf, tmp_path, batches=5, until="[3/") as (process, engine):
+    with running(smollm2_gguf, tmp_path, batches=5, after="[3/") as (process, engine):
         os.kill(engine, signal.SIGKILL)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 4, said
     cells = result_of(tmp_path)["studies"][0]["cells"]
     (lost,) = [cell for cell in cells if cell["trouble"]]
     (other,) = [cell for cell in cells if not cell["trouble"]]
-    assert lost["trouble"] == "the engine was lost: it was killed by SIGKILL"
+    assert lost["trouble"] == "the engine was lost: it was ended by SIGKILL"
     assert other["runs"] == 5
     assert "the engine's last words" in said
 
@@ -150,7 +152,7 @@ def test_a_study_that_the_model_is_too_short_for_costs_no_other(smollm2_gguf: Pa
 def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
     smollm2_gguf: Path, tmp_path: Path, number: int, code: int
 ) -> None:
-    with running(smollm2_gguf, tmp_path, batches=500, until="[6/") as (process, engine):
+    with running(smollm2_gguf, tmp_path, batches=500, after="[6/") as (process, engine):
         started = time.monotonic()
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
@@ -160,6 +162,13 @@ def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
     result = result_of(tmp_path)
     assert result["cut_short"] == signal.Signals(number).name
     assert 1 <= sum(cell["runs"] for cell in result["studies"][0]["cells"]) < 20
+
+
+def test_nothing_is_left_of_a_program_that_is_killed(smollm2_gguf: Path, tmp_path: Path) -> None:
+    with running(smollm2_gguf, tmp_path, batches=500, after="[3/") as (process, engine):
+        process.kill()
+        process.communicate(timeout=10)
+        until(lambda: not Path(f"/proc/{engine}").exists(), within_s=10)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +193,7 @@ def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
             ["--engine=llamacpp", "--model=GGUF", "--batch-sizes=1", "--input-len=9000"],
             "batch-size 1: a request of 9064 tokens, prompt and answer together; ",
         ),
-        (["--engine-python=/nowhere/python"], "--engine-python /nowhere/python: No such file or directory"),
+        (["--engine-python=/nowhere/python"], "--engine-python /nowhere/python: there is no such program"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_left(

@@ -4,8 +4,7 @@ it started. A crash is told apart from a refusal, and carries the last lines of 
 
 import os
 import select
-import signal
-import subprocess
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -17,9 +16,11 @@ from typing import TypeVar
 import latency_profile
 from latency_profile.engines.exchange import Batch, Failed, Load, Message, Ran, Ready, Refused, read
 from latency_profile.errors import ProfileError, UsageError
+from latency_profile.guarded.process import GuardedProcess, how_it_ended
 
 TAIL_LINES = 12
 GOODBYE_S = 10.0  # for an engine to end by itself
+STOP_WITHIN_S = 2.0  # from SIGTERM to SIGKILL: nobody waits for its answer any more
 LOOK_S = 0.2  # how often it is seen that the caller wants no more
 _READ_BYTES = 1 << 16
 
@@ -53,32 +54,28 @@ class EngineProcess:
         """Starts it and waits until the model is loaded. log: where its output goes, behind what is there; timeout_s:
         for loading, and for each batch; stop: whether to wait no longer. Raises UsageError where the engine refuses,
         EngineLost, and Stopped."""
+        if shutil.which(python) is None:
+            raise UsageError(f"--engine-python {python}: there is no such program; takes a Python to run")
         self._timeout_s = timeout_s
         self._stop = stop
-        self._log = log
         self._pending = b""
         # Its Python sees this package and nothing else of ours, which may be made for another Python.
         self._path = tempfile.TemporaryDirectory(prefix="latency-profile-engine-")
         Path(self._path.name, "latency_profile").symlink_to(Path(latency_profile.__file__).parent)
-        replies, theirs = os.pipe()
-        self._replies = replies
+        seen = os.pathsep.join(filter(None, [self._path.name, environ.get("PYTHONPATH")]))
+        (told, tell), (self._replies, reply) = os.pipe(), os.pipe()
+        self._orders = os.fdopen(tell, "wb")
         try:
-            with log.open("ab") as output:
-                self._process = subprocess.Popen(
-                    [python, "-m", "latency_profile.engines.child", str(theirs)],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=[theirs],
-                    start_new_session=True,  # Ctrl-C is ours to take, and all that it starts can be ended by its group
-                    env={**environ, "PYTHONPATH": self._path.name, "PYTHONUNBUFFERED": "1"},
-                )
-        except OSError as error:
-            os.close(replies)
-            self._path.cleanup()
-            raise UsageError(f"--engine-python {python}: {error.strerror or error}; takes a Python to run") from error
+            self._process = GuardedProcess(
+                [python, "-m", "latency_profile.engines.child", str(told), str(reply)],
+                {**environ, "PYTHONPATH": seen, "PYTHONUNBUFFERED": "1"},
+                log,
+                STOP_WITHIN_S,
+                [told, reply],
+            )
         finally:
-            os.close(theirs)
+            os.close(told)
+            os.close(reply)
         try:
             self.ready = self._ask(wanted, Ready)
         except BaseException:
@@ -91,32 +88,24 @@ class EngineProcess:
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self.close()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def run(self, batch: Batch) -> Ran:
         """Generates a batch. Raises UsageError where the engine refuses it, and EngineLost: it is gone then."""
         return self._ask(batch, Ran)
 
     def close(self) -> None:
         """Ends the engine, and whatever it has started."""
-        assert self._process.stdin
         with suppress(OSError):
-            self._process.stdin.close()  # its order to end
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(GOODBYE_S)
-        self._kill()
-        self._process.wait()
+            self._orders.close()  # its order to end
+        self._process.exit_code(GOODBYE_S)
+        self._process.stop()
         with suppress(OSError):
             os.close(self._replies)
         self._path.cleanup()
 
     def _ask(self, order: Message, reply: type[_Reply]) -> _Reply:
-        assert self._process.stdin
         try:
-            self._process.stdin.write(order.line().encode())
-            self._process.stdin.flush()
+            self._orders.write(order.line().encode())
+            self._orders.flush()
         except BrokenPipeError:
             raise self._lost(self._how_it_ended()) from None
         said = read(self._line(), reply, Refused, Failed)
@@ -132,7 +121,7 @@ class EngineProcess:
         while b"\n" not in self._pending:
             if not select.select([self._replies], [], [], LOOK_S)[0]:
                 if self._stop():
-                    self._kill()
+                    self._process.stop()
                     raise Stopped
                 if time.monotonic() > deadline:
                     raise self._lost(f"no answer within {self._timeout_s:g} s")
@@ -145,17 +134,9 @@ class EngineProcess:
         return line.decode()
 
     def _how_it_ended(self) -> str:
-        try:
-            code = self._process.wait(GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            return "it does not listen any more"
-        return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+        code = self._process.exit_code(GOODBYE_S)
+        return "it does not listen any more" if code is None else f"it {how_it_ended(code)}"
 
     def _lost(self, reason: str) -> EngineLost:
-        self._kill()
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return EngineLost(f"the engine was lost: {reason}", "\n".join(lines[-TAIL_LINES:]))
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.stop()
+        return EngineLost(f"the engine was lost: {reason}", "\n".join(self._process.last_lines(TAIL_LINES)))

@@ -27,6 +27,7 @@ from latency_profile.server import Server
 from latency_profile.settings import Settings
 from latency_profile.settings import load as load_settings
 
+LAST_LINES = 20  # of a server that failed
 HIDDEN = "***"
 _SECRET_FLAG = re.compile(r"-+(.*[-_])?(api[-_]?key|token|secret|password)", re.IGNORECASE)
 
@@ -166,7 +167,7 @@ def _wait(
 
 
 def _show_end(process: ServerProcess, say: Callable[[str], None]) -> None:
-    lines = process.last_lines()
+    lines = process.last_lines(LAST_LINES)
     say(f"the last lines of {process.log}:" if lines else f"the server said nothing ({process.log} is empty)")
     for line in lines:
         say(f"  | {line}")

@@ -1,6 +1,6 @@
-"""`python -m latency_profile.engines.child FD`: loads one engine and generates batches until its standard input ends.
+"""`python -m latency_profile.engines.child IN OUT`: loads one engine and generates batches until its orders end.
 
-Answers go to the descriptor FD, as engines print what they like to their standard output.
+They come from the descriptor IN, and answers go to OUT, as engines print what they like to their standard output.
 """
 
 import os
@@ -22,8 +22,11 @@ class Engine(Protocol):
 
 
 def main() -> int:
-    with os.fdopen(int(sys.argv[1]), "w", encoding="utf-8") as replies:
-        return _serve(sys.stdin, replies)
+    said, reply = map(int, sys.argv[1:])
+    for descriptor in (said, reply):
+        os.set_inheritable(descriptor, False)  # what the engine starts must not hold them open
+    with os.fdopen(said, encoding="utf-8") as orders, os.fdopen(reply, "w", encoding="utf-8") as replies:
+        return _serve(orders, replies)
 
 
 def _serve(orders: TextIO, replies: TextIO) -> int:

@@ -1,12 +1,13 @@
-"""A process between the runner and a server: it ends when its standard input does, and with it all that the server
+"""A process between the runner and a program: it ends when its standard input does, and with it all that the program
 started, however the runner ended.
 
-`python -m latency_profile.launch.guard` reads one line of JSON, {"command", "environment", "stop_within_s"}, so that
-neither `ps` nor a log shows the environment. Its own output is the server's. It is the subreaper of all that comes from
-the server (prctl(2), PR_SET_CHILD_SUBREAPER): what the server leaves behind, in whatever session, becomes its child and
-is found. Should the guard itself be killed, the kernel kills the server (PR_SET_PDEATHSIG), but not what that started.
+`python -m latency_profile.guarded.guard` reads one line of JSON, {"command", "environment", "stop_within_s",
+"pass_fds"}, so that neither `ps` nor a log shows the environment. Its own output is the program's. It is the subreaper
+of all that comes from the program (prctl(2), PR_SET_CHILD_SUBREAPER): what that leaves behind, in whatever session,
+becomes the guard's child and is found. Should the guard itself be killed, the kernel kills the program
+(PR_SET_PDEATHSIG), but not what that started.
 
-Its exit code is the server's, 128 + n for signal n, as shells have it, and 127 where there was no program.
+Its exit code is the program's, 128 + n for signal n, as shells have it, and 127 where there was none.
 Nothing but the standard library is imported: it lies beside a measurement, and sleeps.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-GRACE_S = 2.0  # of the server's own children, once it has gone
+GRACE_S = 2.0  # of the program's own children, once it has gone
 LOOK_S = 0.05
 NO_PROGRAM = 127
 
@@ -49,12 +50,12 @@ def descendants(of: int) -> list[int]:
 
 
 class Guard:
-    """The server's process and all below it."""
+    """The program's process and all below it."""
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], pass_fds: list[int]) -> None:
         """Raises OSError where there is no such program."""
         self.asked_to_stop = False
-        self.returncode: int | None = None  # of the server, negative for a signal; None while it runs
+        self.returncode: int | None = None  # of the program, negative for a signal; None while it runs
         self._wake, woken = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(woken, False)
@@ -67,9 +68,12 @@ class Guard:
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=pass_fds,
             preexec_fn=_die_with_parent,  # noqa: PLW1509 -- there are no threads here
         )
-        self._server = self._process.pid
+        self._program = self._process.pid
+        for descriptor in pass_fds:  # or whoever reads at the other end would never see the program go
+            os.close(descriptor)
 
     def _stop_asked(self, _: int, __: FrameType | None) -> None:
         self.asked_to_stop = True
@@ -91,13 +95,13 @@ class Guard:
                 return
             if not pid:
                 return
-            if pid == self._server:
+            if pid == self._program:
                 self.returncode = os.waitstatus_to_exitcode(status)
 
     def stop(self, within_s: float) -> None:
-        """SIGTERM to the server, then to what it left, then SIGKILL to all, until nothing is left."""
+        """SIGTERM to the program, then to what it left, then SIGKILL to all, until nothing is left."""
         if self.returncode is None:
-            _send(self._server, signal.SIGTERM)
+            _send(self._program, signal.SIGTERM)
             self._until(lambda: self.returncode is not None, within_s)
             for pid in descendants(os.getpid()):
                 _send(pid, signal.SIGTERM)
@@ -133,7 +137,7 @@ def main() -> int:
         return 0
     order = json.loads(line)
     try:
-        guard = Guard(order["command"], order["environment"])
+        guard = Guard(order["command"], order["environment"], order["pass_fds"])
     except OSError as error:
         print(f"cannot start {order['command'][0]}: {error.strerror}", file=sys.stderr)
         return NO_PROGRAM

@@ -1,0 +1,1 @@
+"""Other programs' processes, of which nothing is left running, however this program ends."""
