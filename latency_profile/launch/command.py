@@ -14,8 +14,9 @@ from latency_profile.interrupt import EXITS, interrupts
 from latency_profile.launch import SERVERS
 from latency_profile.launch.configuration import server_settings
 from latency_profile.launch.dataset import size_of, with_output_lengths
-from latency_profile.launch.engine_run import Engine, run_engine, servers, write_run
+from latency_profile.launch.engine_run import Engine, run_engine, servers
 from latency_profile.launch.gpu_memory import GpuMemory
+from latency_profile.launch.run_files import write_run
 from latency_profile.launch.server_settings import ServerSettings
 from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import append, check, row_of

@@ -7,22 +7,17 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 import backends
-from latency_profile import results
-from latency_profile.errors import Exit, ProfileError, ServerUnavailable, StorageError
+from latency_profile.errors import Exit, ProfileError, ServerUnavailable
 from latency_profile.hardware.watch import HardwareWatch, PointWatch
 from latency_profile.interrupt import Ended
 from latency_profile.launch.gpu_memory import GpuMemory
+from latency_profile.launch.listening import stranger_at
 from latency_profile.launch.process import HOST, ServerProcess, port_for
-from latency_profile.launch.requests_table import requests_table
 from latency_profile.launch.server_settings import ServerSettings
-from latency_profile.launch.structure import EngineRun
 from latency_profile.parts import choose_door, metrics_source, servers_of
 from latency_profile.profile import run as run_profile
 from latency_profile.readiness import wait_for
-from latency_profile.records import Records, load
 from latency_profile.server import Server
 from latency_profile.settings import Settings
 from latency_profile.settings import load as load_settings
@@ -30,6 +25,10 @@ from latency_profile.settings import load as load_settings
 LAST_LINES = 20  # of a server that failed
 HIDDEN = "***"
 _SECRET_FLAG = re.compile(r"-+(.*[-_])?(api[-_]?key|token|secret|password)", re.IGNORECASE)
+
+
+class LostPort(ServerUnavailable):
+    """Somebody else listens where the server was to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +125,25 @@ def _serve(
     port = port_for(server.port)
     if port != server.port:
         say(f"port {server.port} is taken, {engine.name} gets {port}")
+    try:
+        _serve_at(port, engine, server, folder, environ, start_timeout_s, found, say)
+    except LostPort as lost:  # between our look and the server's start somebody else began to listen there
+        port = port_for(0)
+        say(f"{lost}; {engine.name} starts again at {port}")
+        _serve_at(port, engine, server, folder, environ, start_timeout_s, found, say)
+
+
+def _serve_at(
+    port: int,
+    engine: Engine,
+    server: ServerSettings,
+    folder: Path,
+    environ: Mapping[str, str],
+    start_timeout_s: float,
+    found: Found,
+    say: Callable[[str], None],
+) -> None:
+    """Raises LostPort before anything was measured."""
     found.url = f"http://{HOST}:{port}"
     command = server.command_line(HOST, port)
     found.command = without_secrets(command)
@@ -135,11 +153,13 @@ def _serve(
     with ServerProcess(command, server.variables(environ), log) as process:
         try:
             settings = engine.settings(found.url, folder, environ)
-            _wait(settings, environ, start_timeout_s, process, say)
+            _wait(settings, environ, port, start_timeout_s, process, say)
             found.start_s = time.monotonic() - started
             say(f"{engine.name} serves after {found.start_s:.1f} s")
             with process.cuts_short(found.abandon):
                 _measure(settings, environ, folder, found, say)
+            if stranger_at(port, process.pids()):
+                found.failure = f"somebody else listens at port {port} too, and may have answered"
         finally:
             ended = process.ended_by_itself(soon=not found.done) if found.start_s is not None else None
             if ended:
@@ -150,16 +170,21 @@ def _serve(
 def _wait(
     settings: Settings,
     environ: Mapping[str, str],
+    port: int,
     timeout_s: float,
     process: ServerProcess,
     say: Callable[[str], None],
 ) -> None:
-    """Until the server says that it is healthy. Raises ServerUnavailable, and says what the server said last."""
+    """Until the server says that it is healthy, and it is the one that was started. Raises ServerUnavailable, and says
+    what the server said last."""
     backend = backends.load(settings.backend)
     health = choose_door(settings, backend).door.health_path or backend.health_path
     try:
         wait_for(servers(settings, environ), health, timeout_s, lambda: bool(process.ended_by_itself()), say)
-        if ended := process.ended_by_itself():
+        ended = process.ended_by_itself()
+        if stranger_at(port, process.pids()):
+            raise LostPort(f"somebody else listens at port {port}")
+        if ended:
             raise ServerUnavailable(f"the server {ended} before it served")
     except ServerUnavailable:
         _show_end(process, say)
@@ -201,62 +226,6 @@ def _measure(
     found.take({Exit.SIGINT: "SIGINT", Exit.SIGTERM: "SIGTERM"}.get(code))
     if code is Exit.NOT_STORED:
         found.failure = "the profile's results could not be stored"
-
-
-def write_run(engine: Engine, output: Path, found: Found) -> EngineRun:
-    """The run's own files: what was measured is read back from its records. Raises StorageError."""
-    try:
-        return _written(engine, output, found)
-    except OSError as error:
-        raise StorageError(f"cannot write into {output}: {error.strerror or error}") from error
-
-
-def _written(engine: Engine, output: Path, found: Found) -> EngineRun:
-    stem = found.stem
-    records = _records(output / stem, found.watch)
-    files = {}
-    if any((output / stem).iterdir()):
-        files["folder"] = stem
-    if (output / f"{stem}_server.log").exists():
-        files["server_log"] = f"{stem}_server.log"
-    if records is not None:
-        table = results.write(output, f"{stem}_requests.csv", requests_table(records))
-        files["requests"] = table.name
-    own = engine.server
-    failure = found.failure
-    if records is None and failure is None:
-        failure = f"interrupted by {found.interrupted}" if found.interrupted else "nothing was measured"
-    run = EngineRun(
-        backend=engine.name,
-        stem=stem,
-        model=records.context.models[0] if records is not None else own.model_name if own else None,
-        url=found.url,
-        concurrency=engine.concurrency,
-        command=found.command,
-        variables=sorted(own.environment) if own else [],
-        start_s=found.start_s,
-        failure=failure,
-        interrupted=found.interrupted,
-        files=files,
-        result=None if records is None else results.point_result(records),
-        hardware=None if records is None else records.context.hardware,
-    )
-    results.write(output, f"{stem}.json", msgspec.json.format(msgspec.json.encode(run), indent=2) + b"\n")
-    return run
-
-
-def _records(folder: Path, watch: PointWatch | None) -> Records | None:
-    """The point's records, with what was seen of the machine; None where nothing was measured."""
-    path = next(iter(sorted(folder.glob("*.records.npz"))), None)
-    if path is None:
-        return None
-    records = load(path)
-    if watch is not None:
-        records.context.hardware = watch.of(records.context)
-        records.save(path)
-        for name, data in results.point_files(records).items():
-            results.write(folder, name, data, replace=True)
-    return records
 
 
 def without_secrets(command: Sequence[str]) -> list[str]:
