@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from tests.servers.http_exchange import Connection, exchange
 from tests.servers.smollm2 import MODEL_NAME
-from tests.servers.vllm_bench import bench_client
+from tests.servers.vllm_server import bench
 
 TEXTS = [
     "The capital of France is",
@@ -204,8 +204,8 @@ def test_vllm_has_no_prefix_cache_and_the_metrics_in_their_new_names(vllm_server
 
 @pytest.mark.vllm
 def test_vllm_bench_measures_every_token(vllm_server: str, tmp_path: Path) -> None:
-    with bench_client(vllm_server, tmp_path / "bench.log") as client:
-        result = client.measure(input_tokens=64, output_tokens=16, requests=4, seed=0)
+    with bench(vllm_server, tmp_path / "bench.log") as client:
+        result = client.measure(input_tokens=64, output_tokens=16, requests=4, seed=0, concurrency=1)
     assert result.completed == len(result.ttft_ms) == 4
     assert (result.total_input_tokens, result.total_output_tokens) == (4 * 64, 4 * 16)
     assert min(result.ttft_ms + result.tpot_ms) > 0

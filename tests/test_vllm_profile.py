@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.vllm_bench.client import BenchResult
 from latency_profile import records
 from latency_profile.records import NONE, Status, TokenSource
 from latency_profile.statistics import binomial_ranks
 from tests.real_profile import Profiled, check_refused, metric, profile, read, send_bodies
-from tests.servers.vllm_bench import BenchResult, bench_client
-from tests.servers.vllm_server import MODEL, Vllm, installed, serve_process
+from tests.servers.vllm_server import MODEL, Vllm, bench, installed, serve_process
 from tests.tool import command, environment
 
 pytestmark = pytest.mark.vllm
@@ -136,7 +136,7 @@ def test_latencies_agree_with_vllms_own_client(vllm_server: str, tmp_path: Path)
     )
     theirs: list[BenchResult] = []
     with (
-        bench_client(vllm_server, tmp_path / "bench.log") as client,
+        bench(vllm_server, tmp_path / "bench.log") as client,
         subprocess.Popen(ours, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()) as run,
     ):
         assert run.stderr
@@ -145,7 +145,9 @@ def test_latencies_agree_with_vllms_own_client(vllm_server: str, tmp_path: Path)
                 time.sleep(SETTLE_S)
                 began = time.monotonic()
                 theirs.append(
-                    client.measure(input_tokens=INPUT, output_tokens=OUTPUT, requests=REQUESTS, seed=len(theirs))
+                    client.measure(
+                        input_tokens=INPUT, output_tokens=OUTPUT, requests=REQUESTS, seed=len(theirs), concurrency=1
+                    )
                 )
                 assert time.monotonic() - began < PAUSE_S - SETTLE_S, "our next point has begun"
     points = sorted(map(records.load, tmp_path.glob("*.records.npz")), key=lambda point: point.context.point)

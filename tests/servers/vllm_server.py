@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.vllm_bench.client import BenchClient, bench_client
 from tests.servers.process import answers, free_port, running
 from tests.servers.smollm2 import MODEL_NAME
 
@@ -59,3 +60,10 @@ def serve_process(log: Path, *more: str, **variables: str) -> Iterator[Vllm]:
     env = {**OFFLINE, "VLLM_CPU_KVCACHE_SPACE": "1", **variables}  # GiB
     with running(command, ready=lambda: answers(f"{url}/health"), within_s=240, log=log, env=env) as process:
         yield Vllm(url, process.pid)
+
+
+@contextlib.contextmanager
+def bench(url: str, log: Path) -> Iterator[BenchClient]:
+    """vLLM's own client for such a server."""
+    with bench_client(url, log, ENVIRONMENT / "bin" / "python", MODEL_NAME, MODEL, OFFLINE) as client:
+        yield client

@@ -1,0 +1,1 @@
+"""An independent client, `vllm bench serve`, to stand beside this one."""
