@@ -129,7 +129,7 @@ def test_phases_of_an_offline_engine() -> None:
 
 def two_answers(**changes: Any) -> Records:
     """Requests of 10 and 20 prompt tokens: three tokens a second apart, from 1 s and 2 s on; and an hour later a third,
-    alone, that fails after 2 s."""
+    alone, that fails after 2 s, whose tokens nobody knows."""
     return make_records(
         [0.0, 0.5, 3600.0],
         token_times_s=[[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], []],
@@ -142,8 +142,8 @@ def two_answers(**changes: Any) -> Records:
 def test_work_by_hand() -> None:
     found = work(two_answers(), None)
     assert found is not None
-    assert found.busy_s == pytest.approx(4.5 + 2.0)
-    assert found.in_flight == pytest.approx((3 + 4 + 2) / 6.5)
+    assert found.busy_s == pytest.approx(4.5)
+    assert found.in_flight == pytest.approx((3 + 4) / 4.5)
     assert (found.prompts, found.prefill_tokens, found.decode_tokens) == (2, 30, 4)
     assert found.context_tokens == (10 + 1) + (10 + 2) + (20 + 1) + (20 + 2)
     assert found.decode_steps == pytest.approx(1 + 1 + 1)  # alone, together, alone
@@ -152,6 +152,23 @@ def test_work_by_hand() -> None:
     assert work(two_answers(server_input_tokens=[12, NONE, NONE]), 5) == msgspec.structs.replace(
         found, prefill_tokens=32 - 5, context_tokens=found.context_tokens + 4
     )
+
+
+def test_a_request_that_hangs_or_is_cut_short_changes_no_split() -> None:
+    """It is one of two hundred, and waits ten times as long as all of the point."""
+    steady = uniform_records(200)
+    hung = uniform_records(200)
+    hung.columns["status"][100] = Status.STALLED
+    hung.columns["end_ns"][100] += 200 * SECOND
+    cut = uniform_records(200)
+    cut.columns["status"][100], cut.columns["end_ns"][100] = Status.CANCELLED, NONE
+    cut.context.measured_ns = 220 * SECOND
+    [share, *others] = (
+        by_method(splits(3.6, 600.0, 400.0, work(each, None)))["gaps"].prefill_share for each in (steady, hung, cut)
+    )
+    assert share is not None
+    for other in others:
+        assert other is not None and other.value == pytest.approx(share.value, abs=0.01)
 
 
 def test_several_tokens_an_event_are_so_many_steps() -> None:

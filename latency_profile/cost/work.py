@@ -1,7 +1,8 @@
 """What a point asked of the machines, and for how long: what a split of the cost is computed from. Pure.
 
 Over the whole point, ramp and drain included: a window's edge would cut through requests, whose tokens and machine time
-could then not be matched.
+could then not be matched. For the same reason over requests that succeeded: one that hung until its timeout, or that was
+cut short, has time and no tokens that are known.
 """
 
 import math
@@ -28,11 +29,11 @@ STEP_LEVELS = (0.1, 0.02, 0.5)
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The work of all requests of a point, and the time that it took."""
+    """The work of a point's requests that succeeded, and the time that it took."""
 
-    busy_s: Annotated[_Amount, Meta(description="in which at least one request was in flight")]
-    in_flight: Annotated[_Amount, Meta(description="requests, mean over busy_s")]
-    prompts: Annotated[int, Meta(ge=0, description="requests that succeeded")]
+    busy_s: Annotated[_Amount, Meta(description="in which at least one of them was in flight")]
+    in_flight: Annotated[_Amount, Meta(description="of them, mean over busy_s")]
+    prompts: Annotated[int, Meta(ge=0, description="their number")]
     prefill_tokens: Annotated[_Amount, Meta(description="prompt tokens that were computed: without prefix cache hits")]
     decode_tokens: Annotated[_Amount, Meta(description="output tokens after each answer's first, which prefill makes")]
     context_tokens: Annotated[
@@ -64,7 +65,6 @@ def work(records: Records, cached_tokens: int | None) -> Work | None:
     """cached_tokens: prompt tokens out of the server's prefix cache, None where it does not tell.
 
     None where nothing succeeded, where an answer's length is not known, and where a request is several sequences.
-    Requests that failed add time and no tokens.
     """
     good = measures.succeeded(records, measures.all_rows(records))
     outputs = records["output_tokens"][good].astype(np.float64)
@@ -72,7 +72,7 @@ def work(records: Records, cached_tokens: int | None) -> Work | None:
         return None
     told = records["server_input_tokens"][good]
     inputs = np.where(told == NONE, records["input_tokens"][good], told).astype(np.float64)
-    busy_s, in_flight = _busy(records)
+    busy_s, in_flight = _busy(records, good)
     prefill_s, decode_s = _server_phases(records, good)
     step_s, step_low_s, step_high_s = _step_s(records, good) or (None, None, None)
     return Work(
@@ -92,13 +92,11 @@ def work(records: Records, cached_tokens: int | None) -> Work | None:
     )
 
 
-def _busy(records: Records) -> tuple[float, float]:
-    """Length of the union of all requests' times from sent to end, s, and how many were in flight in it, mean."""
-    sent = records["sent_ns"] >= 0
-    starts = records["sent_ns"][sent]
-    ends = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)[sent]
+def _busy(records: Records, good: Rows) -> tuple[float, float]:
+    """Length of the union of their times from sent to end, s, and how many were in flight in it, mean."""
+    starts, ends = records["sent_ns"][good], records["end_ns"][good]
     order = np.argsort(starts, kind="stable")
-    starts, ends = starts[order], np.maximum(starts, ends)[order]
+    starts, ends = starts[order], ends[order]
     reached = np.concatenate(([starts[0]], np.maximum.accumulate(ends)[:-1]))
     busy = float(np.maximum(ends - np.maximum(starts, reached), 0).sum())
     return busy / NS_PER_S, float((ends - starts).sum()) / busy if busy > 0 else 0.0
