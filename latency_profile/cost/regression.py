@@ -7,13 +7,15 @@ this column short prompts bend p, and intervals hold the truth too seldom (bench
 decode: the points' decode tokens where their batches are alike; else the decode steps. A step has a fixed part (reading
 the weights) that its batch shares, so that a decode token has no price of its own over batches that differ.
 
-Least squares of relative errors: each row is divided by its busy time. With four coefficients the non-negative
-solution is found by trying all subsets: it is the best of those least-squares solutions that are not negative (Lawson &
-Hanson, Solving Least Squares Problems, 1974, ch. 23). Intervals are those of the solution without that bound, cut at 0:
-Student's t on the greater of the plain variance and the one that lets each point have an error of its own (HC3:
-MacKinnon & White, J. Econometrics 29, 1985). A point's share varies about the common plane beside, by what the
-residuals show. Refused where the columns, scaled to equal length, have a condition number above 30: there coefficients
-are not known apart (Belsley, Kuh & Welsch, Regression Diagnostics, 1980, 3.2).
+Least squares of relative errors: each row is divided by its busy time. With four coefficients the non-negative solution
+is found by trying all subsets: it is the best of those least-squares solutions that are not negative (Lawson & Hanson,
+Solving Least Squares Problems, 1974, ch. 23). Intervals reach from the solution without that bound, and from the one
+with it where the two differ, and are cut at 0: Student's t on the greater of the plain variance and the one that lets
+each point have an error of its own (HC3: MacKinnon & White, J. Econometrics 29, 1985). The residuals are those of the
+bounded solution, the only one that is told: where points want a price below 0 the model does not hold for them, and
+intervals around the other solution, which fits too well, could end below 0. A point's share varies about the common
+plane beside, by what the residuals show. Refused where the columns, scaled to equal length, have a condition number
+above 30: there coefficients are not known apart (Belsley, Kuh & Welsch, Regression Diagnostics, 1980, 3.2).
 """
 
 import itertools
@@ -66,7 +68,8 @@ class Fit:
         """Time of prefill in such work, by the coefficients."""
         amounts = _amounts(done, self.decode) / self._scale
         free = float(self._free * OF_PREFILL @ amounts)
-        return self._within(self._bounded() * OF_PREFILL @ amounts, free, self._variance(OF_PREFILL * amounts))
+        value = float(self._bounded() * OF_PREFILL @ amounts)
+        return _at_least_0(value, free, self._reach(self._variance(OF_PREFILL * amounts)))
 
     def prefill_share(self, done: Work) -> Estimate:
         """Prefill's share of the time of a point of this work, by the coefficients."""
@@ -77,7 +80,7 @@ class Fit:
             return Estimate(value=value, low=0.0, high=1.0)
         free = float(self._free * OF_PREFILL @ amounts) / free_total
         slope = (OF_PREFILL - free) * amounts / free_total
-        found = self._within(value, free, self._variance(slope) + self.residual_sd**2)
+        found = _at_least_0(value, free, self._reach(self._variance(slope) + self.residual_sd**2))
         return msgspec.structs.replace(found, high=min(found.high or 0.0, 1.0))
 
     def _bounded(self) -> Values:
@@ -86,9 +89,8 @@ class Fit:
     def _variance(self, slope: Values) -> float:
         return _greatest(slope, self._covariances)
 
-    def _within(self, value: float, free: float, variance: float) -> Estimate:
-        reach = student(self.degrees) * math.sqrt(variance)
-        return _at_least_0(value, free - reach, free + reach)
+    def _reach(self, variance: float) -> float:
+        return student(self.degrees) * math.sqrt(variance)
 
 
 def regress(points: Sequence[Work]) -> Fit | Refusal:
@@ -122,18 +124,18 @@ def _fitted(rows: Values, scale: Values, decode: Decode, condition: float) -> Fi
     degrees = len(rows) - len(COLUMNS)
     inverse = np.linalg.inv(rows.T @ rows)
     free = inverse @ rows.T @ ones
-    residuals = ones - rows @ free
+    bounded = non_negative(rows, ones)
+    residuals = ones - rows @ bounded
     leverage = np.einsum("ij,jk,ik->i", rows, inverse, rows)
     own = np.square(residuals / np.maximum(1 - leverage, 1e-9))
     plain = inverse * float(residuals @ residuals) / degrees
     robust = inverse @ (rows.T @ (own[:, None] * rows)) @ inverse
-    bounded = non_negative(rows, ones)
     t = student(degrees)
 
     def coefficient(k: int) -> Estimate:
         reach = t * math.sqrt(_greatest(np.eye(len(COLUMNS))[k], (plain, robust)))
         unit = float(scale[k])
-        return _at_least_0(float(bounded[k]) / unit, (float(free[k]) - reach) / unit, (float(free[k]) + reach) / unit)
+        return _at_least_0(float(bounded[k]) / unit, float(free[k]) / unit, reach / unit)
 
     return Fit(
         decode=decode,
@@ -176,6 +178,6 @@ def _greatest(slope: Values, covariances: Sequence[Values]) -> float:
     return max(float(slope @ covariance @ slope) for covariance in covariances)
 
 
-def _at_least_0(value: float, low: float, high: float) -> Estimate:
-    """The interval cut at 0, with the bounded solution in it."""
-    return Estimate(value=value, low=min(max(low, 0.0), value), high=max(high, value))
+def _at_least_0(bounded: float, free: float, reach: float) -> Estimate:
+    """The bounded solution, and the interval about both, cut at 0."""
+    return Estimate(value=bounded, low=max(0.0, min(bounded, free) - reach), high=max(bounded, free) + reach)

@@ -1,8 +1,8 @@
 """What a point asked of the machines, and for how long: what a split of the cost is computed from. Pure.
 
 Over the whole point, ramp and drain included: a window's edge would cut through requests, whose tokens and machine time
-could then not be matched. For the same reason over requests that succeeded: one that hung until its timeout, or that was
-cut short, has time and no tokens that are known.
+could then not be matched. For the same reason over requests that succeeded: one that hung until its timeout, or that
+was cut short, has time and no tokens that are known.
 """
 
 import math
