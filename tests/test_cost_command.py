@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,17 @@ from latency_profile.errors import Exit
 from latency_profile.records import Records
 from latency_profile.simulator.profiles import CPU_135M, H100_8B
 from latency_profile.statistics import NS_PER_S
-from tests.make_records import uniform_records
+from tests.make_records import SECOND, uniform_records
 from tests.tool import schema
 
 
 def points(lengths: Sequence[tuple[int, int]] = SHAPES, **settings: Any) -> list[Records]:
     """A point for each shape, of 24 requests, 8 at a time; an hour apart."""
     found = [run(CPU_135M, Shape(*each, 8), seed)[0] for seed, each in enumerate(lengths)]
-    for hour, records in enumerate(found):
-        records.context.settings |= settings
+    for hour, (records, (inputs, outputs)) in enumerate(zip(found, lengths, strict=True)):
+        records.context.settings |= settings | {"input_len": inputs, "output_len": outputs}
         records.context.date = f"20260102-{hour:02d}0405"
+        records.context.started_ns += hour * SECOND
     return found
 
 
@@ -73,8 +75,7 @@ def test_every_method_side_by_side(profile: Path, tmp_path: Path, capsys: pytest
         assert idle["usd_per_million_total_tokens"] == pytest.approx(2.5 * row["cost"]["usd_per_million_total_tokens"])
         paid = idle["splits"][2]["usd_per_million_input_tokens"]
         assert paid == pytest.approx({name: 2.5 * value for name, value in of.items()})
-    most = max(found["points"], key=lambda row: row["total_tokens_per_s"])
-    assert found["at_capacity"] == most["file"]
+    assert found["at_capacity"] == [row["file"] for row in found["points"]], "each is all that there is of its workload"
     # Requests of a batch share their seconds: measured is far off, and the regression's interval says so.
     texts = [each["text"] for each in found["disagreements"]]
     assert any("by measured" in text and "by regression" in text for text in texts)
@@ -107,6 +108,11 @@ def test_records_and_results_tell_the_same(tmp_path: Path, capsys: pytest.Captur
     assert [row["file"] for row in as_json(capsys, tmp_path / "d.json", tmp_path)["points"]] == [str(path)]
 
 
+def test_dear_tokens_have_no_exponent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = told(capsys, *written(tmp_path, points([(300, 40)])), "--machine-cost=123000")
+    assert "e+" not in out and re.search(r"\$\d{5,}", out)
+
+
 def test_one_shape_is_refused_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(tmp_path, points([(300, 40)] * 7, machine_cost=4.0))
     found = as_json(capsys, tmp_path / "cost.json", tmp_path)
@@ -129,6 +135,52 @@ def test_several_models_are_one_point(tmp_path: Path, capsys: pytest.CaptureFixt
     alone = as_json(capsys, tmp_path / "alone.json", files[1])
     assert alone["points"][0]["work"] is None
     assert "one model of several" in alone["regression"]["left_out"][0]["reason"]
+
+
+def test_capacity_is_of_one_workload_at_a_load_that_can_last(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Longer prompts alone make more tokens/s, and a burst is no load that a server could carry on with."""
+    slow, fast, burst = (
+        uniform_records(400, events=events, settings={"machine_cost": 2.0, "input_len": 10}, request_rate=rate)
+        for events, rate in ((5, 10.0), (7, 11.0), (9, None))
+    )
+    long = uniform_records(400, settings={"machine_cost": 2.0, "input_len": 500}, columns={"input_tokens": [500] * 400})
+    for minute, records in enumerate((slow, fast, burst, long)):
+        records.context.started_ns += minute * SECOND
+    files = [str(path) for path in written(tmp_path, [slow, fast, burst, long])]
+    found = as_json(capsys, tmp_path / "cost.json", *files)
+    assert all(row["barred"] is None for row in found["points"])
+    assert found["at_capacity"] == [files[1], files[3]]
+    _, out, _ = told(capsys, files[2])
+    assert "No point can be called capacity" in out and "* at capacity" not in out
+
+
+def test_a_point_that_lies_in_several_places_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the regression would have it twice, and its intervals would be too narrow."""
+    found = points(SHAPES[:2], machine_cost=4.0)
+    found[0].context.settings["save_aggregated_result"] = True
+    files = [*written(tmp_path / "here", found), *written(tmp_path / "copied", found)]
+    assert len(files) == 6
+    of = as_json(capsys, tmp_path / "cost.json", *files, tmp_path / "copied")
+    assert len(of["points"]) == len(of["regression"]["points"]) == 2
+
+
+def test_a_regression_in_steps_says_nothing_of_answers_that_show_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(4)
+    found = [run(CPU_135M, Shape(*each, rng.choice((2, 8, 16))), rng.getrandbits(32))[0] for each in SHAPES]
+    whole = uniform_records(100, streaming=False)
+    whole.columns["status"][:2] = 8  # is left out
+    for hour, records in enumerate([*found, whole]):
+        records.context.settings |= {"machine_cost": 4.0}
+        records.context.date = f"20260102-{hour:02d}0405"
+        records.context.started_ns += hour * SECOND
+    of = as_json(capsys, tmp_path / "cost.json", *written(tmp_path, [*found, whole]))
+    assert of["regression"]["decode"] == "decode_steps"
+    split = next(split for split in of["points"][-1]["cost"]["splits"] if split["method"] == "regression")
+    assert split["prefill_share"] is None and "--stream-request" in split["reason"]
 
 
 def test_what_is_left_out_of_the_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +207,7 @@ def test_points_that_must_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixt
     records.columns["sent_ns"] = records.columns["sent_ns"] + 50_000_000
     code, out, _ = told(capsys, *written(tmp_path, [records]))
     assert code == Exit.UNUSABLE and "CLIENT_LIMITED" in out and "No point can be called capacity" in out
+    assert "The whole price divided" not in out
 
 
 @pytest.mark.parametrize(
@@ -178,7 +231,28 @@ def test_points_of_two_servers_are_refused(tmp_path: Path, capsys: pytest.Captur
     other.context.models = ["org/other"]
     code, out, err = told(capsys, *written(tmp_path, [one, other]))
     assert (code, out) == (Exit.USAGE, "")
-    assert err == "error: cost: takes points of one server, got org/model by vllm, org/other by vllm\n"
+    assert err == "error: cost: takes points of one server, got org/model by vllm; org/other by vllm\n"
+    two = uniform_records(400, settings={"machine_cost": 4.0}, urls=["http://a", "http://b"])
+    code, _, err = told(capsys, *written(tmp_path / "urls", [one, two]))
+    assert code == Exit.USAGE and "got org/model by vllm; org/model by vllm at 2 URLs" in err
+    two = uniform_records(400, settings={"machine_cost": 4.0}, models=["a", "b"])
+    other = uniform_records(400, settings={"machine_cost": 4.0}, models=["a", "c"], started_ns=1)
+    code, _, err = told(capsys, *(written(tmp_path / name, [each])[0] for name, each in (("b", two), ("c", other))))
+    assert code == Exit.USAGE and "got a, b by vllm; a, c by vllm" in err
+
+
+def test_points_of_other_prices_take_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [written(tmp_path / str(price), points([(300, 40)], machine_cost=price)) for price in (2.0, 4.0)]
+    code, out, err = told(capsys, tmp_path / "2.0", tmp_path / "4.0")
+    assert code == Exit.DONE, "the same point twice"
+    later = points([(300, 40), (100, 100)], machine_cost=8.0)[1:]
+    places = [*files[0], *written(tmp_path / "later", later)]
+    code, out, err = told(capsys, *places)
+    assert (code, out) == (Exit.USAGE, "")
+    assert err.startswith("error: --machine-cost: got nothing, takes a number above 0: the points' own prices differ")
+    assert "($2, $8 an hour)" in err
+    code, out, err = told(capsys, *places, "--machine-cost=3")
+    assert code == Exit.DONE and out.startswith("USD per million tokens, of machines at $3 an hour\n")
 
 
 def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,10 @@ _USAGE = (
     "latency-profile cost POINT.json|RECORDS.npz|FOLDER … [--machine-cost USD_PER_HOUR] [--utilization SHARE] [-o FILE]"
 )
 _DESCRIPTION = """\
-What tokens cost at each point, at the one with most tokens/s, and with idle time: the machines' price over each kind of
-token, and divided between input and output by each method that the points allow (measured, gaps, regression and
-convention-1:4), side by side. Give points of one server, of different input and output lengths: the regression needs
-six or more. Exit code 4 where no point may be used."""
+What tokens cost at each point, at the one with most tokens/s of its workload, and with idle time: the machines' price
+over each kind of token, and divided between input and output by each method that the points allow (measured, gaps,
+regression and convention-1:4), side by side. Give points of one server, of different input and output lengths: the
+regression needs six or more. Exit code 4 where no point may be used."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
@@ -31,10 +31,16 @@ def command(arguments: Sequence[str]) -> Exit:
     price = None if given.machine_cost is None else read("--machine-cost", kinds.PRICE, given.machine_cost)
     share = given.utilization
     utilization = None if share is None else read("--utilization", kinds.UTILIZATION, share)
-    points = [point for place in given.places for point in points_at(place)]
-    servers = sorted({f"{point.result.config.model} by {point.result.dimensions.backend}" for point in points})
+    points = points_at(given.places)
+    servers = sorted({point.server for point in points})
     if len(servers) > 1:
-        raise UsageError(f"cost: takes points of one server, got {', '.join(servers)}")
+        raise UsageError(f"cost: takes points of one server, got {'; '.join(servers)}")
+    prices = sorted({point.result.cost.machine_cost_per_hour_usd for point in points if point.result.cost})
+    if price is None and len(prices) > 1:
+        said = ", ".join(f"${each:g}" for each in prices)
+        raise UsageError(
+            f"--machine-cost: got nothing, takes {kinds.PRICE.takes}: the points' own prices differ ({said} an hour)"
+        )
     try:
         found = report(points, price, utilization)
     except ValueError as error:

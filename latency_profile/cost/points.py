@@ -3,7 +3,9 @@
 Only what is needed of a file is read, so that those of older and newer versions of this program do as well.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -17,6 +19,7 @@ from latency_profile.shards.documents import SHARD_RECORDS
 from latency_profile.verdict import UNUSABLE, Kind
 
 RECORDS = ".records.npz"
+_OF_LOAD = ("load", "burst_of")  # of what a fingerprint covers
 
 
 class _Verdict(msgspec.Struct, frozen=True):
@@ -50,14 +53,28 @@ class _Metrics(msgspec.Struct, frozen=True):
     total_output_token: int
 
 
+class _StartTime(msgspec.Struct, frozen=True):
+    seconds: int
+    nanos: int
+
+
 class _Config(msgspec.Struct, frozen=True):
     model: str
     num_models: int
+    start_time: _StartTime
 
 
 class _Dimensions(msgspec.Struct, frozen=True):
     date: str
     backend: str
+
+
+class _Fingerprint(msgspec.Struct, frozen=True):
+    of: dict[str, Any]
+
+
+class _Url(msgspec.Struct, frozen=True):
+    url: str
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -69,6 +86,8 @@ class _Result(msgspec.Struct, frozen=True):
     dimensions: _Dimensions
     cost: _Cost | None
     cut_short: str | None
+    fingerprint: _Fingerprint
+    by_url: list[_Url] | None = None
     work: Work | None = None
 
 
@@ -94,6 +113,25 @@ class CostPoint(msgspec.Struct, frozen=True):
         return self.result.verdict.verdict == Kind.SATURATED.value
 
     @property
+    def burst(self) -> bool:
+        return self.result.load.request_rate is None and self.result.load.concurrency is None
+
+    @property
+    def server(self) -> str:
+        """Which machines' time it was, as far as results tell: models, protocol, and how many URLs shared the load."""
+        of, urls = self.result, len(self.result.by_url or [None])
+        alone = of.config.num_models > 1 and of.config.model != ALL_MODELS
+        models = [of.config.model] if alone else of.fingerprint.of["models"]
+        said = f"{', '.join(models)} by {of.fingerprint.of['backend']}"
+        return said if urls == 1 else f"{said} at {urls} URLs"
+
+    @property
+    def workload(self) -> bytes:
+        """Equal where points differ in their load only."""
+        of = {name: value for name, value in self.result.fingerprint.of.items() if name not in _OF_LOAD}
+        return msgspec.json.encode(of, order="sorted")
+
+    @property
     def rates(self) -> Rates | None:
         found = self.result.throughput
         if found is None:
@@ -101,8 +139,17 @@ class CostPoint(msgspec.Struct, frozen=True):
         return Rates(found.requests_per_s, found.input_tokens_per_s, found.output_tokens_per_s)
 
 
-def points_at(place: str) -> list[CostPoint]:
-    """The point of a file, or those of a folder and all below it. Raises UsageError where there is none."""
+def points_at(places: Iterable[str]) -> list[CostPoint]:
+    """The points of files, and of folders and all below them, each once. Raises UsageError where one has none."""
+    points: dict[tuple[object, ...], CostPoint] = {}
+    for point in (point for place in places for point in _at(place)):
+        of = point.result.config
+        model = of.model if of.num_models > 1 else None  # one model's file and that of all are the same then
+        points.setdefault((of.start_time.seconds, of.start_time.nanos, point.load, model), point)
+    return list(points.values())
+
+
+def _at(place: str) -> list[CostPoint]:
     path = Path(place).expanduser()
     if path.is_dir():
         found = _of_folder(path)
@@ -118,7 +165,7 @@ def points_at(place: str) -> list[CostPoint]:
 
 
 def _of_folder(folder: Path) -> list[CostPoint]:
-    """Each point once. Records are read only where no result of theirs is there: that takes longer."""
+    """Records are read only where no result of theirs is there: that takes longer."""
     files = [path for path in sorted(folder.rglob("*.json")) if not _hidden(path, folder)]
     found = [point for path in files if (point := _of_file(path)) is not None]
     for path in sorted(folder.rglob(f"*{RECORDS}")):
@@ -126,12 +173,8 @@ def _of_folder(folder: Path) -> list[CostPoint]:
         there = any(file.parent == path.parent and file.name.startswith(f"{stem}-") for file in files)
         if not (there or _hidden(path, folder) or SHARD_RECORDS.fullmatch(path.name)):
             found.append(_of_records(path))
-    points: dict[tuple[object, ...], CostPoint] = {}
-    for point in found:
-        of = point.result
-        if of.config.num_models == 1 or of.config.model == ALL_MODELS:  # the machines were shared by all models
-            points.setdefault((Path(point.file).parent, of.dimensions.date, of.dimensions.backend, point.load), point)
-    return list(points.values())
+    # Machines that serve several models are shared by them.
+    return [point for point in found if point.result.config.num_models == 1 or point.result.config.model == ALL_MODELS]
 
 
 def _hidden(path: Path, folder: Path) -> bool:

@@ -47,7 +47,10 @@ def _not_fit(point: CostPoint) -> str | None:
     if point.barred is not None:
         return point.barred
     if point.result.work is None:
-        return "its work is not known (of one model of several, or by an earlier version: reanalyze its records)"
+        return (
+            "its work is not known (of one model of several, of answers of several sequences or of unknown length, or "
+            "by an earlier version: reanalyze its records)"
+        )
     failed = metrics.num_prompts_attempted - metrics.num_prompts_succeeded
     if failed > FAILED_LIMIT * metrics.num_prompts_attempted:
         return f"{failed} of {metrics.num_prompts_attempted} requests did not succeed"
@@ -96,6 +99,10 @@ def _by_regression(price_per_hour_usd: float, point: CostPoint, found: Fit | Ref
         return no_split("regression", found.reason)
     if done is None or rates is None:
         return no_split("regression", "the point's work is not known")
+    if found.decode == "decode_steps" and done.decode_steps is None:
+        return no_split(
+            "regression", "it counts decode steps, which answers of one event do not show (--stream-request)"
+        )
     share = found.prefill_share(done)
     return divided("regression", price_per_hour_usd, share, rates.input_tokens, rates.output_tokens)
 
@@ -105,13 +112,14 @@ def _ordered(splits: Sequence[Split]) -> list[Split]:
     return sorted(splits, key=lambda split: split.method == "convention-1:4")
 
 
-def _at_capacity(points: Sequence[CostPoint]) -> str | None:
-    fit = [point for point in points if point.barred is None and not point.saturated and point.rates is not None]
-
-    def tokens(point: CostPoint) -> float:
-        return point.rates.input_tokens + point.rates.output_tokens if point.rates else 0.0
-
-    return max(fit, key=tokens).file if fit else None
+def _at_capacity(points: Sequence[CostPoint]) -> list[str]:
+    """Tokens/s of different workloads are not to be compared: longer prompts alone make them more."""
+    most: dict[bytes, tuple[float, str]] = {}
+    for point in points:
+        if point.barred is None and not point.saturated and not point.burst and point.rates is not None:
+            found = point.rates.input_tokens + point.rates.output_tokens, point.file
+            most[point.workload] = max(most.get(point.workload, found), found, key=lambda each: each[0])
+    return [file for _, file in most.values()]
 
 
 def _regression(found: Fit | Refusal, files: list[str], left_out: list[LeftOut]) -> Regression:
@@ -164,5 +172,10 @@ def _reach(found: Estimate) -> tuple[float, float]:
 def shown(found: Estimate) -> str:
     """USD, with the interval where there is one."""
     if found.low is None or found.high is None:
-        return f"${found.value:.3g}"
-    return f"${found.value:.3g} ({found.low:.3g} to {found.high:.3g})"
+        return f"${digits(found.value)}"
+    return f"${digits(found.value)} ({digits(found.low)} to {digits(found.high)})"
+
+
+def digits(value: float) -> str:
+    """Three significant ones, whole numbers from 1000 on."""
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"

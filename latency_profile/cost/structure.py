@@ -75,10 +75,10 @@ class CostReport(_Whole, frozen=True, kw_only=True):
     ]
     points: list[PointCost]
     at_capacity: Annotated[
-        str | None,
+        list[str],
         Meta(
-            description="file of the point with most tokens/s among those that may be used and do not saturate; null: "
-            "there is none"
+            description="of each workload (points that differ in their load only) the file of the point with most "
+            "tokens/s among those that may be used, do not saturate and are no burst at an unlimited rate"
         ),
     ]
     regression: Regression

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from latency_profile.cost.per_token import Cost, WithIdle
-from latency_profile.cost.report import shown
+from latency_profile.cost.report import digits, shown
 from latency_profile.cost.split import Estimate, Split
 from latency_profile.cost.structure import CostReport, PointCost
 
@@ -17,13 +17,13 @@ def lines(found: CostReport) -> Iterator[str]:
     yield f"USD per million tokens, of machines at {said} an hour"
     yield ""
     yield "Each kind alone: the whole price over its tokens. These are not to be added."
-    yield from _table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], _alone(found))
-    yield from _capacity(found)
-    yield ""
-    yield "The whole price divided: input / output, to be added. In brackets 95 % intervals (of gaps: a range)."
-    yield from _table(
-        ["load", "in/out", "method", "prefill's share", "input", "output", "with idle time"], _split(found)
-    )
+    yield from _table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], list(_alone(found)))
+    yield _capacity(found)
+    divided = list(_split(found))
+    if divided:
+        yield ""
+        yield "The whole price divided: input / output, to be added. In brackets 95 % intervals (of gaps: a range)."
+        yield from _table(["load", "in/out", "method", "prefill's share", "input", "output", "with idle time"], divided)
     every = [split for row in found.points for split in row.cost.splits]
     yield from dict.fromkeys(f"{split.method}: {split.reason}." for split in every if split.reason)
     yield from dict.fromkeys(f"{split.method}: {split.remark}." for split in every if split.remark)
@@ -34,7 +34,7 @@ def lines(found: CostReport) -> Iterator[str]:
 def _alone(found: CostReport) -> Iterator[list[str]]:
     for row in found.points:
         yield [
-            "*" if row.file == found.at_capacity else "",
+            "*" if row.file in found.at_capacity else "",
             row.load,
             _lengths(row),
             _number(row.total_tokens_per_s),
@@ -48,12 +48,10 @@ def _three(figures: Cost | WithIdle) -> list[str]:
     return [_number(getattr(figures, f"usd_per_million_{kind}_tokens")) for kind in _FIGURES]
 
 
-def _capacity(found: CostReport) -> Iterator[str]:
-    row = next((row for row in found.points if row.file == found.at_capacity), None)
-    if row is None:
-        yield "No point can be called capacity: none may be used and does not saturate."
-        return
-    yield f"* at capacity: most tokens/s of the points that may be used and do not saturate ({row.file})"
+def _capacity(found: CostReport) -> str:
+    if not found.at_capacity:
+        return "No point can be called capacity: each is barred, saturates, or is a burst at an unlimited rate."
+    return "* at capacity: most tokens/s of its workload, of points that may be used, do not saturate and are no burst"
 
 
 def _split(found: CostReport) -> Iterator[list[str]]:
@@ -125,15 +123,11 @@ def _percent(share: Estimate | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant digits, whole numbers from 1000 on."""
-    if value is None:
-        return "–"
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return "–" if value is None else digits(value)
 
 
-def _table(heads: Sequence[str], rows: Iterator[list[str]]) -> Iterator[str]:
+def _table(heads: Sequence[str], cells: Sequence[list[str]]) -> Iterator[str]:
     """Columns as wide as what is in them; those with nothing in them are left out."""
-    cells = list(rows)
     kept = [k for k in range(len(heads)) if any(row[k] for row in cells)]
     widths = [max(len(heads[k]), *(len(row[k]) for row in cells)) for k in kept]
     for row in (heads, *cells):

@@ -331,7 +331,7 @@ class PointResult(_Whole, frozen=True, kw_only=True):
         Work | None,
         Meta(
             description="what the cost's splits are computed from; null for one of several models, whose machine time "
-            "is not told apart, and where an answer's length is not known"
+            "is not told apart, where an answer's length is not known, and where a request is several sequences"
         ),
     ]
     cost: Annotated[Cost | None, Meta(description="null without a price")]
