@@ -9,6 +9,8 @@ import pytest
 
 from latency_profile.report.console import (
     NO_FIGURE,
+    CostFigures,
+    Dollars,
     Figure,
     ServerFigures,
     TableRow,
@@ -89,7 +91,7 @@ def test_a_figure_without_upper_bound_says_so() -> None:
 
 
 def test_every_cell_stands_under_its_heading() -> None:
-    text = plain([row("4", dollars_per_million_output=0.41)], terminal=False, width=200)
+    text = plain([row("4", cost=CostFigures(alone=Dollars(output=0.41)))], terminal=False, width=200)
     lines = text.splitlines()
     assert " ".join(lines[1].split()) == "rate sent done ok/fail tok/s $/Mtok p50 p99 p50 p99 p99 p50 p99 due99 verdict"
     expected = "4 4.02 3.98 119/1 512 0.41 22.4 ≥ 412 7.91 9.02 12.3 1034 1500 1502 ● VALID"
@@ -181,6 +183,36 @@ def test_what_the_server_told_has_a_table_of_its_own() -> None:
     ]
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert "running" not in plain([row("4")])
+
+
+def test_what_tokens_cost_has_a_table_of_its_own() -> None:
+    costs = CostFigures(
+        alone=Dollars(0.00521, 0.0834, 0.00491),
+        with_idle=Dollars(0.013, 0.2085, 0.01228),
+        utilization=0.4,
+        gaps=Dollars(0.0031, 0.0334),
+        convention=Dollars(0.00417, 1234.5),
+    )
+    text = plain([row("4", cost=costs), row("8")])
+    assert [line.rstrip() for line in text.splitlines()[-15:]] == [
+        "",
+        "req/s    $/Mtok, each alone       with idle time",
+        " rate    input output   total  input output  total",
+        "─────  ──────────────────────  ───────────────────",
+        "    4  0.00521 0.0834 0.00491  0.013  0.208 0.0123",
+        "    8",
+        "",
+        "req/s     by gaps     by convention-1:4",
+        " rate   input output       input output",
+        "─────  ─────────────  ─────────────────",
+        "    4  0.0031 0.0334     0.00417   1234",
+        "    8",
+        "due99: p99 from the time at which the plan wanted it sent · ≥: the sample has no upper bound",
+        "alone: the whole price over each kind, not to be added; with idle time: / 0.4",
+        "by …: the price divided between input and output, to be added; no idle time",
+    ]
+    assert "idle" not in plain([row("4", cost=CostFigures(alone=Dollars(0.1, 0.2, 0.3)))])
+    assert "alone" not in plain([row("4")])
 
 
 def test_notes_that_are_sentences_end_once() -> None:

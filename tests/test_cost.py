@@ -17,6 +17,8 @@ from latency_profile.cost.split import splits
 from latency_profile.errors import UsageError
 from latency_profile.rates import Rates
 from latency_profile.records import NONE, Records, Status
+from latency_profile.report.console import CostFigures
+from latency_profile.report.rows import table_row
 from latency_profile.settings import load
 from latency_profile.telemetry.readings import Buckets
 from tests.make_records import SECOND, make_records, uniform_records
@@ -223,6 +225,24 @@ def test_a_points_result_has_its_work_and_its_idle_time() -> None:
     assert text["work"]["prompts"] == 400
     plain = json.loads(msgspec.json.encode(results.point_result(uniform_records(400, settings={"machine_cost": 7.2}))))
     assert plain["cost"]["with_idle"] is None
+
+
+def test_the_profiles_table_has_each_kind_alone_idle_time_and_the_splits() -> None:
+    columns = {"server_prefill_ns": [SECOND] * 400, "server_decode_ns": [3 * SECOND] * 400}
+    records = uniform_records(400, columns=columns, settings={"machine_cost": 7.2, "utilization": 0.5})
+    found = results.point_result(records)
+    of = table_row("4", found).cost
+    assert found.cost is not None and of.utilization == 0.5
+    assert of.alone.input == found.cost.usd_per_million_input_tokens
+    assert of.alone.output == found.cost.usd_per_million_output_tokens
+    assert of.with_idle.total == pytest.approx(2 * found.cost.usd_per_million_total_tokens)
+    whole = by_method(found.cost.splits)
+    assert (of.measured, of.gaps, of.convention) == tuple(
+        (*dollars(whole[method]), None) for method in ("measured", "gaps", "convention-1:4")
+    )
+    records.columns["sent_ns"] = records.columns["sent_ns"] + 50_000_000
+    assert table_row("4", results.point_result(records)).cost == CostFigures(utilization=0.5), "barred"
+    assert table_row("4", results.point_result(uniform_records(400))).cost == CostFigures()
 
 
 def test_one_of_several_models_has_no_work_of_its_own() -> None:

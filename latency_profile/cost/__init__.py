@@ -5,7 +5,7 @@ over the output tokens, and over both; they are not to be added. A split: the wh
 output by a stated method, and the two add up to it (`split`, `regression`).
 """
 
-from latency_profile.cost.per_token import Cost, WithIdle, cost, usd_per_million
+from latency_profile.cost.per_token import Cost, WithIdle, cost, digits, usd_per_million
 from latency_profile.cost.split import MILLION, SECONDS_PER_HOUR, Estimate, Split, phases
 from latency_profile.cost.work import Work, work
 
@@ -18,6 +18,7 @@ __all__ = [
     "WithIdle",
     "Work",
     "cost",
+    "digits",
     "phases",
     "usd_per_million",
     "work",

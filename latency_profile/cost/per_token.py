@@ -49,6 +49,11 @@ def usd_per_million(price_per_hour_usd: float, tokens_per_s: float) -> float | N
     return price_per_hour_usd / SECONDS_PER_HOUR / tokens_per_s * MILLION
 
 
+def digits(value: float) -> str:
+    """USD in three significant digits, whole from 1000 on."""
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
 def cost(
     price_per_hour_usd: float | None,
     rates: Rates | None,

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from latency_profile.cost.per_token import Cost, cost
+from latency_profile.cost.per_token import Cost, cost, digits
 from latency_profile.cost.points import CostPoint
 from latency_profile.cost.regression import Fit, Refusal, regress
 from latency_profile.cost.split import Estimate, Split, divided, no_split
@@ -174,8 +174,3 @@ def shown(found: Estimate) -> str:
     if found.low is None or found.high is None:
         return f"${digits(found.value)}"
     return f"${digits(found.value)} ({digits(found.low)} to {digits(found.high)})"
-
-
-def digits(value: float) -> str:
-    """Three significant ones, whole numbers from 1000 on."""
-    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from latency_profile.cost.per_token import Cost, WithIdle
-from latency_profile.cost.report import digits, shown
+from latency_profile.cost.per_token import Cost, WithIdle, digits
+from latency_profile.cost.report import shown
 from latency_profile.cost.split import Estimate, Split
 from latency_profile.cost.structure import CostReport, PointCost
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TextIO
 
+from latency_profile.cost import digits
+
 PLAIN_WIDTH = 80  # where the output is no terminal: logs are read in narrow windows
 WIDEST = 120
 GAP = "  "  # between groups of columns; inside one group it is a single space
@@ -47,9 +49,32 @@ class ServerFigures:
     joules_per_token: float | None = None
 
 
+class Dollars(NamedTuple):
+    """USD for a million tokens of each kind; None: not known."""
+
+    input: float | None = None
+    output: float | None = None
+    total: float | None = None
+
+
+UNPRICED = Dollars()
+
+
+@dataclass(frozen=True, slots=True)
+class CostFigures:
+    """What the tokens of one point cost; without a price nothing is known."""
+
+    alone: Dollars = UNPRICED  # each kind of token by itself: the whole price over it
+    with_idle: Dollars = UNPRICED  # the same / utilization
+    utilization: float | None = None
+    measured: Dollars = UNPRICED  # the whole price divided between input and output, by each method
+    gaps: Dollars = UNPRICED
+    convention: Dollars = UNPRICED
+
+
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One point, as it is shown. Rates a second, latencies in ms (service, from sent), money in dollars."""
+    """One point, as it is shown. Rates a second, latencies in ms (service, from sent)."""
 
     load: str  # the offered rate or the concurrency, as the user wrote it: "4", "inf", "32"
     verdict: str
@@ -66,7 +91,7 @@ class TableRow:
     e2e_p50_ms: Figure = NO_FIGURE
     e2e_p99_ms: Figure = NO_FIGURE
     response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
-    dollars_per_million_output: float | None = None
+    cost: CostFigures = CostFigures()
     server: ServerFigures = ServerFigures()
     reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
     notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
@@ -92,9 +117,9 @@ def number(value: float | None) -> str:
     """Three significant digits below 100, whole numbers above; nothing for None."""
     if value is None:
         return ""
-    for limit, digits in ((9.995, 2), (99.95, 1)):
+    for limit, places in ((9.995, 2), (99.95, 1)):
         if abs(value) < limit:
-            return f"{value:.{digits}f}"
+            return f"{value:.{places}f}"
     return f"{value:.0f}"
 
 
@@ -102,6 +127,10 @@ def verdict_text(verdict: str) -> str:
     """The verdict with its mark."""
     mark, _ = VERDICTS.get(verdict, ("·", ""))
     return f"{mark} {verdict}"
+
+
+def _usd(value: float | None) -> str:
+    return "" if value is None else digits(value)
 
 
 LOAD_COLUMNS = (
@@ -132,7 +161,23 @@ SERVER_COLUMNS = (
     Column("GPU", "W", lambda row: number(row.server.watts)),
     Column("GPU", "J/tok", lambda row: number(row.server.joules_per_token)),
 )
-COST_COLUMN = Column("output", "$/Mtok", lambda row: number(row.dollars_per_million_output))
+COST_COLUMN = Column("output", "$/Mtok", lambda row: _usd(row.cost.alone.output))
+ALONE_COLUMNS = (
+    Column("$/Mtok, each alone", "input", lambda row: _usd(row.cost.alone.input)),
+    Column("$/Mtok, each alone", "output", lambda row: _usd(row.cost.alone.output)),
+    Column("$/Mtok, each alone", "total", lambda row: _usd(row.cost.alone.total)),
+    Column("with idle time", "input", lambda row: _usd(row.cost.with_idle.input)),
+    Column("with idle time", "output", lambda row: _usd(row.cost.with_idle.output)),
+    Column("with idle time", "total", lambda row: _usd(row.cost.with_idle.total)),
+)
+DIVIDED_COLUMNS = (
+    Column("by measured", "input", lambda row: _usd(row.cost.measured.input)),
+    Column("by measured", "output", lambda row: _usd(row.cost.measured.output)),
+    Column("by gaps", "input", lambda row: _usd(row.cost.gaps.input)),
+    Column("by gaps", "output", lambda row: _usd(row.cost.gaps.output)),
+    Column("by convention-1:4", "input", lambda row: _usd(row.cost.convention.input)),
+    Column("by convention-1:4", "output", lambda row: _usd(row.cost.convention.output)),
+)
 VERDICT_COLUMN = Column("", "verdict", lambda row: verdict_text(row.verdict), left=True)
 
 
@@ -184,16 +229,17 @@ def render_table(
 def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str], width: int) -> list[Line]:
     """All lines, in the order in which they are written."""
     load_column = Column(load[0], load[1], lambda row: row.load)
-    money = [COST_COLUMN] if any(row.dollars_per_million_output is not None for row in rows) else []
+    money = [COST_COLUMN] if any(COST_COLUMN.cell(row) for row in rows) else []
     latency = [column for column in LATENCY_COLUMNS if any(column.cell(row) for row in rows)]
     lines = grid([load_column, *LOAD_COLUMNS, *money, *latency, VERDICT_COLUMN], rows)
     if max(len(line.text) for line in lines) > width:
         lines = grid([load_column, *LOAD_COLUMNS, *money, VERDICT_COLUMN], rows)
         if latency:
             lines += [Line(""), *grid([load_column, *latency], rows)]
-    server = [column for column in SERVER_COLUMNS if any(column.cell(row) for row in rows)]
-    if server:
-        lines += [Line(""), *grid([load_column, *server], rows)]
+    for columns in (SERVER_COLUMNS, ALONE_COLUMNS, DIVIDED_COLUMNS):
+        filled = [column for column in columns if any(column.cell(row) for row in rows)]
+        if filled:
+            lines += [Line(""), *grid([load_column, *filled], rows)]
     lines += [Line(text, "dim") for text in legend(latency, rows)]
     lines += [
         Line(f"at {row.load}: {'; '.join(note.rstrip('.') for note in row.notes)}", "dim") for row in rows if row.notes
@@ -216,7 +262,14 @@ def legend(latency: Sequence[Column], rows: Sequence[TableRow]) -> list[str]:
         notes.append("due99: p99 from the time at which the plan wanted it sent")
     if any("≥" in column.cell(row) for column in latency for row in rows):
         notes.append("≥: the sample has no upper bound")
-    return [" · ".join(notes)] if notes else []
+    lines = [" · ".join(notes)] if notes else []
+    if any(column.cell(row) for column in ALONE_COLUMNS for row in rows):
+        shares = sorted({row.cost.utilization for row in rows if row.cost.utilization})
+        idle = f"; with idle time: / {', '.join(f'{share:g}' for share in shares)}" if shares else ""
+        lines.append(f"alone: the whole price over each kind, not to be added{idle}")
+    if any(column.cell(row) for column in DIVIDED_COLUMNS for row in rows):
+        lines.append("by …: the price divided between input and output, to be added; no idle time")
+    return lines
 
 
 def grid(columns: Sequence[Column], rows: Sequence[TableRow]) -> list[Line]:

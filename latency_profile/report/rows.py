@@ -4,10 +4,20 @@ import math
 from collections.abc import Iterator
 
 from latency_profile.calibration.text import short_text
+from latency_profile.cost import Cost, WithIdle
 from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
 from latency_profile.records import PointContext
-from latency_profile.report.console import NO_FIGURE, Figure, TableRow, milliseconds, number
+from latency_profile.report.console import (
+    NO_FIGURE,
+    UNPRICED,
+    CostFigures,
+    Dollars,
+    Figure,
+    TableRow,
+    milliseconds,
+    number,
+)
 from latency_profile.report.server_rows import server_figures
 from latency_profile.results import PointResult
 from latency_profile.statistics import Distribution, Percentile
@@ -29,7 +39,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
     """`load`: the rate or concurrency, as the user wrote it."""
     service, response = result.latency.service, result.latency.response
     counts = result.load.counts
-    throughput, cost = result.throughput, result.cost
+    throughput = result.throughput
     return TableRow(
         load=load,
         verdict=result.verdict.verdict.value,
@@ -46,7 +56,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
         e2e_p50_ms=_p50(service.e2e),
         e2e_p99_ms=_p99(service.e2e),
         response_e2e_p99_ms=_p99(response.e2e if response else None),
-        dollars_per_million_output=cost.usd_per_million_output_tokens if cost else None,
+        cost=_cost(result.cost),
         server=server_figures(result),
         reasons=tuple(result.verdict.reasons),
         notes=tuple(_notes(result)),
@@ -88,6 +98,32 @@ def _notes(result: PointResult) -> Iterator[str]:
     if result.verdict.verdict is not Kind.CLIENT_LIMITED:  # whose reasons say it
         lateness = result.load.lateness
         yield from worth_a_note(result.client, lateness.p99_s if lateness else None)
+
+
+def _cost(cost: Cost | None) -> CostFigures:
+    if cost is None:
+        return CostFigures()
+
+    def alone(of: Cost | WithIdle) -> Dollars:
+        return Dollars(
+            of.usd_per_million_input_tokens, of.usd_per_million_output_tokens, of.usd_per_million_total_tokens
+        )
+
+    def divided(method: str) -> Dollars:
+        for split in cost.splits:
+            of_input, of_output = split.usd_per_million_input_tokens, split.usd_per_million_output_tokens
+            if split.method == method and of_input and of_output:
+                return Dollars(of_input.value, of_output.value)
+        return UNPRICED
+
+    return CostFigures(
+        alone=alone(cost),
+        with_idle=alone(cost.with_idle) if cost.with_idle else UNPRICED,
+        utilization=cost.with_idle.utilization if cost.with_idle else None,
+        measured=divided("measured"),
+        gaps=divided("gaps"),
+        convention=divided("convention-1:4"),
+    )
 
 
 def _cache_note(cache: PrefixCache) -> str:
