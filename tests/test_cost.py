@@ -15,11 +15,12 @@ from latency_profile.cost import Estimate, Split, Work, cost, phases, usd_per_mi
 from latency_profile.cost.regression import CONDITION_LIMIT, Fit, Refusal, non_negative, regress
 from latency_profile.cost.split import splits
 from latency_profile.errors import UsageError
+from latency_profile.offline import flags
 from latency_profile.rates import Rates
 from latency_profile.records import NONE, Records, Status
 from latency_profile.report.console import CostFigures
 from latency_profile.report.rows import table_row
-from latency_profile.settings import load
+from latency_profile.settings import help_text, load
 from latency_profile.telemetry.readings import Buckets
 from tests.make_records import SECOND, make_records, uniform_records
 from tests.test_server_view import told
@@ -258,6 +259,15 @@ def test_utilization_is_a_setting_beside_the_price() -> None:
     assert load([*enough, "--machine-cost=2", "--utilization=1"], {}).utilization == 1.0
     with pytest.raises(UsageError, match="takes effect only with --machine-cost"):
         load([*enough, "--utilization=0.4"], {})
+
+
+def test_one_gpus_price_and_that_of_all_machines_are_told_as_one_thing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert flags.read(["--gpu-price=2.5", "--tensor-parallel-size=4"]).machine_cost_per_hour_usd == 10
+    with pytest.raises(SystemExit):
+        flags.read(["--help"])
+    offline = " ".join(capsys.readouterr().out.split())
+    assert "the machine cost is this times --tensor-parallel-size" in offline
+    assert "--gpu-price of benchmark_offline.py" in " ".join(help_text().split())
 
 
 # --- The regression ---------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="cost: ")
     flags.add_argument("places", nargs="+", metavar="POINT.json|RECORDS.npz|FOLDER", help="points of one server")
     flags.add_argument(
-        "--machine-cost", metavar="USD_PER_HOUR", help="price of all machines that served (default: each point's own)"
+        "--machine-cost", metavar="USD_PER_HOUR", help="of all machines that served together (default: the points' own)"
     )
     flags.add_argument(
         "--utilization", metavar="SHARE", help="of the paid time in which they serve (default: each point's own)"

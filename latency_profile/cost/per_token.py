@@ -11,7 +11,8 @@ from latency_profile.rates import Rates
 
 Utilization = Annotated[float, Meta(gt=0, le=1)]
 _PER_MILLION = (
-    "the machines' whole price over the {} of the measured window; null where there were none or the verdict bars it"
+    "the machines' whole price over the {} of the measured window, of answers that succeeded, prompts out of a cache "
+    "with them; null where there were none or the verdict bars it"
 )
 _SPLITS = "the same price divided between input and output, by each method; empty where the verdict bars it"
 
@@ -37,7 +38,7 @@ class Cost(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     added. Those of a split are."""
 
     machine_cost_per_hour_usd: Annotated[
-        float, Meta(gt=0, description="price of all machines that served, USD an hour")
+        float, Meta(gt=0, description="price of all machines that served (--machine-cost), USD an hour")
     ]
     with_idle: Annotated[WithIdle | None, Meta(description="null without --utilization")]
 

@@ -207,7 +207,11 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--enforce-eager", action="store_true", help="no compilation, no CUDA graphs (vllm)")
     engine.add_argument("--timeout", default="1800", metavar="S", help="for loading, and for a batch (%(default)s)")
     rest = flags.add_argument_group("results")
-    rest.add_argument("--gpu-price", metavar="USD", help="of one GPU an hour; without it there is no cost")
+    rest.add_argument(
+        "--gpu-price",
+        metavar="USD",
+        help="of one GPU an hour; the machine cost is this times --tensor-parallel-size (none: no cost)",
+    )
     rest.add_argument("--utilization", metavar="SHARE", help="of the paid time that is used: the cost with idle time")
     rest.add_argument("--output-dir", default="results", metavar="PLACE", help="folder or URL (default: %(default)s)")
     return flags

@@ -122,7 +122,8 @@ class OfflineResult(_Whole, frozen=True, kw_only=True):
     engines: Annotated[list[EngineSaid], Meta(description="one for each time that it was started for other settings")]
     settings: Annotated[dict[str, Any], Meta(description="every flag, as it was used")]
     machine_cost_per_hour_usd: Annotated[
-        Positive | None, Meta(description="price of a GPU times the GPUs of the model; null: not told")
+        Positive | None,
+        Meta(description="price of all machines: --gpu-price times --tensor-parallel-size; null: not told"),
     ]
     studies: list[Study]
     cut_short: Annotated[str | None, Meta(description="SIGINT or SIGTERM; null: it ran to its end")]

@@ -70,7 +70,11 @@ class Results:
         unit="ms",
     )
     machine_cost: float | None = setting(
-        PRICE, None, "Price of all machines that serve the model, for the cost of tokens.", unit="$/h"
+        PRICE,
+        None,
+        "Price of all machines together that serve the model, for the cost of tokens: that of one GPU (--gpu-price of "
+        "benchmark_offline.py) times their number.",
+        unit="$/h",
     )
     utilization: float | None = setting(
         UTILIZATION,
