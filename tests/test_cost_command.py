@@ -193,13 +193,38 @@ def test_what_is_left_out_of_the_regression(tmp_path: Path, capsys: pytest.Captu
     files[0].write_text(json.dumps(earlier))
     of = as_json(capsys, tmp_path / "cost.json", *files)
     reasons = {each["file"]: each["reason"] for each in of["regression"]["left_out"]}
-    assert "by an earlier version" in reasons[str(files[0])]
+    assert "by another version" in reasons[str(files[0])]
     assert reasons[str(files[-2])] == "cut short by SIGTERM"
     assert of["points"][-2]["barred"] == "cut short by SIGTERM" and not of["points"][-2]["cost"]["splits"]
     assert len(of["regression"]["points"]) == len(SHAPES) - 1
     assert len(reasons) == 3
     methods = {split["method"]: split for split in of["points"][0]["cost"]["splits"]}
     assert methods["convention-1:4"]["reason"] is None and "not known" in methods["gaps"]["reason"]
+
+
+def test_what_another_version_says_of_the_work_and_points_analysed_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file] = written(tmp_path, points([(300, 40)], machine_cost=4.0))
+    newer = json.loads(file.read_text())
+    newer["work"]["of_next_year"] = 1.0
+    file.write_text(json.dumps(newer))
+    of = as_json(capsys, tmp_path / "cost" / "a.json", tmp_path)
+    assert of["points"][0]["work"] is None and "by another version" in of["regression"]["left_out"][0]["reason"]
+    again = written(tmp_path / "later", points([(300, 40)], machine_cost=4.0))
+    of = as_json(capsys, tmp_path / "cost" / "b.json", file, *again)
+    assert [row["file"] for row in of["points"]] == [str(again[0])]
+
+
+def test_prompts_out_of_a_cache_that_nobody_counts_are_in_no_regression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = points(SHAPES[:2], machine_cost=4.0, shared_prefix=100)
+    found[1].columns["cached_tokens"][:] = 64
+    files = written(tmp_path, found)
+    of = as_json(capsys, tmp_path / "cost.json", *files)
+    assert [each["file"] for each in of["regression"]["left_out"]] == [str(files[0])]
+    assert "does not tell what came out of its cache" in of["regression"]["left_out"][0]["reason"]
 
 
 def test_points_that_must_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -215,6 +240,9 @@ def test_points_that_must_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["--machine-cost=0"], "--machine-cost: got '0', takes a number above 0"),
         (["--machine-cost=-1"], "--machine-cost: got '-1', takes a number above 0"),
+        (["--machine-cost=nan"], "--machine-cost: got 'nan', takes a number above 0"),
+        (["--machine-cost=inf"], "--machine-cost: got 'inf', takes a number above 0"),
+        (["--utilization=nan"], "--utilization: got 'nan', takes a share above 0 and at most 1"),
         (["--utilization=0"], "--utilization: got '0', takes a share above 0 and at most 1"),
         (["--utilization=1.1"], "--utilization: got '1.1', takes a share above 0 and at most 1"),
         (["--surprise"], "cost: "),

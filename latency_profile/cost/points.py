@@ -77,6 +77,11 @@ class _Url(msgspec.Struct, frozen=True):
     url: str
 
 
+class _Cache(msgspec.Struct, frozen=True):
+    hits_tokens: int | None
+    intended_hit_rate: float
+
+
 class _Result(msgspec.Struct, frozen=True):
     verdict: _Verdict
     load: _Load
@@ -88,7 +93,8 @@ class _Result(msgspec.Struct, frozen=True):
     cut_short: str | None
     fingerprint: _Fingerprint
     by_url: list[_Url] | None = None
-    work: Work | None = None
+    cache: _Cache | None = None
+    work: dict[str, Any] | None = None
 
 
 class CostPoint(msgspec.Struct, frozen=True):
@@ -111,6 +117,20 @@ class CostPoint(msgspec.Struct, frozen=True):
     @property
     def saturated(self) -> bool:
         return self.result.verdict.verdict == Kind.SATURATED.value
+
+    @property
+    def work(self) -> Work | None:
+        """None too where another version of this program has other figures of it."""
+        try:
+            return None if self.result.work is None else msgspec.convert(self.result.work, Work)
+        except msgspec.ValidationError:
+            return None
+
+    @property
+    def cache_unknown(self) -> bool:
+        """Whether prompts were meant to come out of the server's cache, and it does not tell how much of them did."""
+        cache = self.result.cache
+        return cache is not None and cache.hits_tokens is None and cache.intended_hit_rate > 0
 
     @property
     def burst(self) -> bool:
@@ -145,7 +165,9 @@ def points_at(places: Iterable[str]) -> list[CostPoint]:
     for point in (point for place in places for point in _at(place)):
         of = point.result.config
         model = of.model if of.num_models > 1 else None  # one model's file and that of all are the same then
-        points.setdefault((of.start_time.seconds, of.start_time.nanos, point.load, model), point)
+        key = of.start_time.seconds, of.start_time.nanos, point.load, model
+        if key not in points or (points[key].work is None and point.work is not None):  # analysed again since
+            points[key] = point
     return list(points.values())
 
 

@@ -23,7 +23,7 @@ def report(points: Sequence[CostPoint], price_per_hour_usd: float | None, utiliz
     fitted: list[tuple[CostPoint, Work]] = []
     left_out: list[LeftOut] = []
     for point in points:
-        done = point.result.work
+        done = point.work
         reason = _not_fit(point)
         if done is None or reason is not None:
             left_out.append(LeftOut(file=point.file, reason=reason or ""))
@@ -46,11 +46,13 @@ def _not_fit(point: CostPoint) -> str | None:
     metrics = point.result.metrics
     if point.barred is not None:
         return point.barred
-    if point.result.work is None:
+    if point.work is None:
         return (
             "its work is not known (of one model of several, of answers of several sequences or of unknown length, or "
-            "by an earlier version: reanalyze its records)"
+            "by another version: reanalyze its records)"
         )
+    if point.cache_unknown:
+        return "its prompts share a prefix, and the server does not tell what came out of its cache"
     failed = metrics.num_prompts_attempted - metrics.num_prompts_succeeded
     if failed > FAILED_LIMIT * metrics.num_prompts_attempted:
         return f"{failed} of {metrics.num_prompts_attempted} requests did not succeed"
@@ -64,7 +66,7 @@ def _point_cost(
     price = own.machine_cost_per_hour_usd if price_per_hour_usd is None and own else price_per_hour_usd
     if utilization is None and own and own.with_idle:
         utilization = own.with_idle.utilization
-    of = cost(price, point.rates, point.barred is None, point.result.work, utilization)
+    of = cost(price, point.rates, point.barred is None, point.work, utilization)
     if of is None:
         raise ValueError(f"{point.file} has no price of its machines")
     good, rates = point.result.metrics.num_prompts_succeeded, point.rates
@@ -77,7 +79,7 @@ def _point_cost(
         barred=point.barred,
         total_tokens_per_s=rates.input_tokens + rates.output_tokens if rates else None,
         cost=_with_regression(of, point, found),
-        work=point.result.work,
+        work=point.work,
     )
 
 
@@ -94,7 +96,7 @@ def _with_regression(of: Cost, point: CostPoint, found: Fit | Refusal) -> Cost:
 
 
 def _by_regression(price_per_hour_usd: float, point: CostPoint, found: Fit | Refusal) -> Split:
-    done, rates = point.result.work, point.rates
+    done, rates = point.work, point.rates
     if isinstance(found, Refusal):
         return no_split("regression", found.reason)
     if done is None or rates is None:

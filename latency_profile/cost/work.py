@@ -34,7 +34,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     busy_s: Annotated[_Amount, Meta(description="in which at least one of them was in flight")]
     in_flight: Annotated[_Amount, Meta(description="of them, mean over busy_s")]
     prompts: Annotated[int, Meta(ge=0, description="their number")]
-    prefill_tokens: Annotated[_Amount, Meta(description="prompt tokens that were computed: without prefix cache hits")]
+    prefill_tokens: Annotated[
+        _Amount, Meta(description="prompt tokens that were computed: without prefix cache hits, where the server tells")
+    ]
     decode_tokens: Annotated[_Amount, Meta(description="output tokens after each answer's first, which prefill makes")]
     context_tokens: Annotated[
         _Amount, Meta(description="tokens of context that were read, summed over the decode tokens")
