@@ -324,6 +324,17 @@ def test_the_regressions_intervals_hold_the_truth_and_one_shape_is_refused() -> 
     assert refusals(law, 5, seed=4) == 1.0
 
 
+def test_open_loops_tell_their_prices_too() -> None:
+    """From a tenth of what the server can do to nine tenths: idle time is in no busy time, and batches differ."""
+    records, engine = run(CPU_135M, Shape(200, 20, 8, rate=0.2), 5)
+    done = work(records, None)
+    machine_s = (engine.prefill_ns + engine.decode_ns) / NS_PER_S
+    assert done is not None and done.busy_s == pytest.approx(machine_s, rel=0.02)
+    assert records.context.measured_ns / NS_PER_S > 3 * machine_s, "it rested most of the time"
+    found = coverage(LAWS[3], 6, seed=4)
+    assert found.share >= 0.9 and found.gaps >= 0.9 and found.error_p50 < 0.05
+
+
 def test_a_clients_records_tell_the_engines_time_and_steps() -> None:
     """A closed loop never rests: its steps, and the wait before the first, are the busy time."""
     rng = random.Random(2)

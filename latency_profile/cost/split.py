@@ -9,8 +9,9 @@ measured        the server's own prefill and decode time, summed over requests. 
                 and only their ratio is used. Right where requests came one at a time; else decode is overstated.
                 Offline (`phases`): runs that only prefill against full ones, which is machine time.
 gaps            decode = the steps that carried decode tokens · the time of one that carries no prompt, both seen in the
-                answers' events. All other time in which a request was in flight is prefill's. Its range is that of
-                p2 to p50 of the gaps; jitter on the way from the server makes it wide.
+                answers' events. All other time in which a request was in flight is prefill's, its way to the server
+                with it: at low loads that is a share too high. Its range is that of p2 to p50 of the gaps; jitter on
+                the way from the server makes it wide.
 regression      see `regression`.
 convention-1:4  an output token costs as much as 4 input tokens, whatever was served: GKE's convention (GKE Recommender
                 API v1, Cost: $/output token = $/s / (input tokens/s / 4 + output tokens/s)).
