@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from benchmarks import cost_split
@@ -75,7 +76,8 @@ def test_every_method_side_by_side(profile: Path, tmp_path: Path, capsys: pytest
         assert idle["usd_per_million_total_tokens"] == pytest.approx(2.5 * row["cost"]["usd_per_million_total_tokens"])
         paid = idle["splits"][2]["usd_per_million_input_tokens"]
         assert paid == pytest.approx({name: 2.5 * value for name, value in of.items()})
-    assert found["at_capacity"] == [row["file"] for row in found["points"]], "each is all that there is of its workload"
+    lone = [{"file": row["file"], "reached": False} for row in found["points"]]
+    assert found["at_capacity"] == lone, "each is all that there is of its workload"
     # Requests of a batch share their seconds: measured is far off, and the regression's interval says so.
     texts = [each["text"] for each in found["disagreements"]]
     assert any("by measured" in text and "by regression" in text for text in texts)
@@ -88,10 +90,10 @@ def test_the_table(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = told(capsys, profile, "--machine-cost=2")
     assert code == Exit.DONE
     assert out.startswith("USD per million tokens, of machines at $2 an hour\n")
-    assert "8 in flight" in out and "convention-1:4" in out and "* at capacity" in out
+    assert "8 in flight" in out and "convention-1:4" in out and "? most tokens/s" in out and "* at capacity" not in out
     assert "their seconds overlap" in out and "methods differ by more than their intervals at 8 in flight" in out
     assert "with idle time" not in out
-    assert all(len(line) <= 120 for line in out.splitlines() if line[:1] not in "*m"), out
+    assert all(len(line) <= 120 for line in out.splitlines() if line[:1] != "m"), out
     assert out.count("their seconds overlap") == 1
 
 
@@ -141,17 +143,22 @@ def test_capacity_is_of_one_workload_at_a_load_that_can_last(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Longer prompts alone make more tokens/s, and a burst is no load that a server could carry on with."""
-    slow, fast, burst = (
+    slow, fast, burst, full = (
         uniform_records(400, events=events, settings={"machine_cost": 2.0, "input_len": 10}, request_rate=rate)
-        for events, rate in ((5, 10.0), (7, 11.0), (9, None))
+        for events, rate in ((5, 10.0), (7, 11.0), (9, None), (11, 12.0))
     )
+    full.columns["end_ns"][:] += np.arange(400) * SECOND // 5
     long = uniform_records(400, settings={"machine_cost": 2.0, "input_len": 500}, columns={"input_tokens": [500] * 400})
-    for minute, records in enumerate((slow, fast, burst, long)):
+    for minute, records in enumerate((slow, fast, burst, full, long)):
         records.context.started_ns += minute * SECOND
-    files = [str(path) for path in written(tmp_path, [slow, fast, burst, long])]
+    files = [str(path) for path in written(tmp_path, [slow, fast, burst, full, long])]
     found = as_json(capsys, tmp_path / "cost.json", *files)
+    assert [row["verdict"] == "SATURATED" for row in found["points"]] == [False, False, False, True, False]
     assert all(row["barred"] is None for row in found["points"])
-    assert found["at_capacity"] == [files[1], files[3]]
+    assert found["at_capacity"] == [{"file": files[1], "reached": True}, {"file": files[4], "reached": False}]
+    _, out, _ = told(capsys, *files)
+    assert "\n*  11 req/s" in out and "\n* at capacity: most tokens/s" in out
+    assert "\n?  10 req/s" in out and "no load saturates: there may be more, for less" in out
     _, out, _ = told(capsys, files[2])
     assert "No point can be called capacity" in out and "* at capacity" not in out
 

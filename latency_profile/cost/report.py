@@ -10,10 +10,19 @@ from latency_profile.cost.per_token import Cost, cost, digits
 from latency_profile.cost.points import CostPoint
 from latency_profile.cost.regression import Fit, Refusal, regress
 from latency_profile.cost.split import Estimate, Split, divided, no_split
-from latency_profile.cost.structure import REPORT_VERSION, CostReport, Disagreement, LeftOut, PointCost, Regression
+from latency_profile.cost.structure import (
+    REPORT_VERSION,
+    AtCapacity,
+    CostReport,
+    Disagreement,
+    LeftOut,
+    PointCost,
+    Regression,
+)
 from latency_profile.cost.work import Work
 
-# A request that failed took time and left no tokens; where more than this share did, time and tokens do not match.
+# Requests that failed or were cut short took of the others' time, and left no tokens that are known; where more than
+# this share did, time and tokens do not match.
 FAILED_LIMIT = 0.01
 SAME = 0.01  # figures that differ by less than this share do not disagree
 
@@ -114,14 +123,15 @@ def _ordered(splits: Sequence[Split]) -> list[Split]:
     return sorted(splits, key=lambda split: split.method == "convention-1:4")
 
 
-def _at_capacity(points: Sequence[CostPoint]) -> list[str]:
+def _at_capacity(points: Sequence[CostPoint]) -> list[AtCapacity]:
     """Tokens/s of different workloads are not to be compared: longer prompts alone make them more."""
     most: dict[bytes, tuple[float, str]] = {}
     for point in points:
         if point.barred is None and not point.saturated and not point.burst and point.rates is not None:
             found = point.rates.input_tokens + point.rates.output_tokens, point.file
             most[point.workload] = max(most.get(point.workload, found), found, key=lambda each: each[0])
-    return [file for _, file in most.values()]
+    full = {point.workload for point in points if point.saturated}
+    return [AtCapacity(file=file, reached=workload in full) for workload, (_, file) in most.items()]
 
 
 def _regression(found: Fit | Refusal, files: list[str], left_out: list[LeftOut]) -> Regression:

@@ -58,6 +58,17 @@ class PointCost(_Whole, frozen=True, kw_only=True):
     work: Work | None
 
 
+class AtCapacity(_Whole, frozen=True, kw_only=True):
+    """The point with most tokens/s of its workload, of those that may be used, do not saturate, and are no burst at an
+    unlimited rate."""
+
+    file: str
+    reached: Annotated[
+        bool,
+        Meta(description="whether another load of the workload saturates; false: the server may carry more, for less"),
+    ]
+
+
 class Disagreement(_Whole, frozen=True, kw_only=True):
     """Methods whose costs of one kind of token, at one point, are further apart than their intervals reach."""
 
@@ -75,11 +86,7 @@ class CostReport(_Whole, frozen=True, kw_only=True):
     ]
     points: list[PointCost]
     at_capacity: Annotated[
-        list[str],
-        Meta(
-            description="of each workload (points that differ in their load only) the file of the point with most "
-            "tokens/s among those that may be used, do not saturate and are no burst at an unlimited rate"
-        ),
+        list[AtCapacity], Meta(description="one of each workload (points that differ in their load only) that has one")
     ]
     regression: Regression
     disagreements: list[Disagreement]

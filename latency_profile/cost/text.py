@@ -18,7 +18,7 @@ def lines(found: CostReport) -> Iterator[str]:
     yield ""
     yield "Each kind alone: the whole price over its tokens. These are not to be added."
     yield from _table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], list(_alone(found)))
-    yield _capacity(found)
+    yield from _capacity(found)
     divided = list(_split(found))
     if divided:
         yield ""
@@ -32,9 +32,10 @@ def lines(found: CostReport) -> Iterator[str]:
 
 
 def _alone(found: CostReport) -> Iterator[list[str]]:
+    marks = {each.file: "*" if each.reached else "?" for each in found.at_capacity}
     for row in found.points:
         yield [
-            "*" if row.file in found.at_capacity else "",
+            marks.get(row.file, ""),
             row.load,
             _lengths(row),
             _number(row.total_tokens_per_s),
@@ -48,10 +49,14 @@ def _three(figures: Cost | WithIdle) -> list[str]:
     return [_number(getattr(figures, f"usd_per_million_{kind}_tokens")) for kind in _FIGURES]
 
 
-def _capacity(found: CostReport) -> str:
+def _capacity(found: CostReport) -> Iterator[str]:
+    most = "most tokens/s of its workload, without saturation and no burst"
     if not found.at_capacity:
-        return "No point can be called capacity: each is barred, saturates, or is a burst at an unlimited rate."
-    return "* at capacity: most tokens/s of its workload, of points that may be used, do not saturate and are no burst"
+        yield "No point can be called capacity: each is barred, saturates, or is a burst at an unlimited rate."
+    if any(each.reached for each in found.at_capacity):
+        yield f"* at capacity: {most}; another load saturates"
+    if not all(each.reached for each in found.at_capacity):
+        yield f"? {most}; no load saturates: there may be more, for less"
 
 
 def _split(found: CostReport) -> Iterator[list[str]]:
