@@ -35,7 +35,8 @@ class WithIdle(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Cost(_Figures, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Prices in USD. usd_per_million_*: each spreads the whole price over its own kind of token: they are not to be
-    added. Those of a split are."""
+    added. Those of a split are. Of one of several models: as if the machines had served it alone; the file of all of
+    them has what they cost together."""
 
     machine_cost_per_hour_usd: Annotated[
         float, Meta(gt=0, description="price of all machines that served (--machine-cost), USD an hour")
