@@ -5,6 +5,9 @@ from typing import NoReturn
 
 from latency_profile.errors import UsageError
 from latency_profile.settings import kinds
+from latency_profile.settings.shown import shown_value
+
+_UNKNOWN = "unrecognized arguments: "  # argparse's own words
 
 
 class CommandFlags(argparse.ArgumentParser):
@@ -20,12 +23,24 @@ class CommandFlags(argparse.ArgumentParser):
         self._said_first = said_first
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self._said_first}{message}")
+        before, unknown, words = message.partition(_UNKNOWN)
+        raise UsageError(f"{self._said_first}{before}{unknown}{_without_values(words)}")
 
 
 def read(flag: str, kind: kinds.Kind[kinds.T], value: str) -> kinds.T:
     """A flag's value, of the kinds that settings have. Raises UsageError."""
     try:
         return kind.read(value)
-    except ValueError:
-        raise UsageError(f"{flag}: got {value!r}, takes {kind.takes}") from None
+    except ValueError as error:
+        detail = f" ({error})" if str(error) else ""
+        raise UsageError(f"{flag}: got {shown_value(value)}{detail}, takes {kind.takes}") from None
+
+
+def _without_values(words: str) -> str:
+    """Words up to the first flag among them, with its name alone: what follows may be a key."""
+    told: list[str] = []
+    for word in words.split(" "):
+        if word.startswith("-"):
+            return " ".join([*told, word.partition("=")[0]])
+        told.append(word)
+    return " ".join(told)

@@ -225,12 +225,18 @@ def test_which_variable_has_the_key() -> None:
         (["--ask-again=-1"], "--ask-again"),
         (["--output=."], "--output: got '.', takes a file's name"),
         (["extra"], "dataset generate: unrecognized arguments: extra"),
+        ([f"--api-key={KEY}"], "dataset generate: unrecognized arguments: --api-key"),
+        (["--api-key", KEY], "dataset generate: unrecognized arguments: --api-key"),
+        ([f"--url=https://user:{KEY}@host/v1"], "--url: got a value that is not shown (user, password, query and"),
+        ([f"--url=https://host/v1?key={KEY}"], "--url: got a value that is not shown"),
+        ([f"--model={KEY}", "--count=" + "9" * 300], "--count: got '9999"),
     ],
 )
 def test_bad_flags_are_one_line(flags: list[str], words: str) -> None:
     with pytest.raises(UsageError) as caught:
         command(flags, {"OPENROUTER_API_KEY": KEY})
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert words in said and "\n" not in said and KEY not in said and len(said) < 250
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 from latency_profile.settings.rows import Setting
 
 HIDDEN = "(not shown)"
+_UNSHOWN = "a value that is not shown"
 _LONGEST = 80  # characters of a value that an error line repeats
 _SECRET_NAME = re.compile(r"api[_-]?key|access[_-]?token|auth|bearer|password|secret", re.IGNORECASE)
 _SECRET = re.compile(_SECRET_NAME.pattern + r"|://[^/\s]*@|[?&][^=\s]+=", re.IGNORECASE)
@@ -22,9 +23,15 @@ def _text(value: object) -> str:
 
 
 def shown(row: Setting, value: object) -> str:
-    """What an error line says the setting got: at most 80 characters, on one line, quoted where it is text."""
-    if row.secret or _SECRET.search(str(value)):
-        return "a value that is not shown"
+    """What an error line says the setting got."""
+    return _UNSHOWN if row.secret else shown_value(value)
+
+
+def shown_value(value: object) -> str:
+    """A value in an error line: at most 80 characters, on one line, quoted where it is text; not shown where it looks
+    like a secret, or like a URL that holds one."""
+    if _SECRET.search(str(value)):
+        return _UNSHOWN
     spelled = repr(str(value)) if isinstance(value, str | Path) else repr(_text(value))[1:-1]
     return spelled if len(spelled) <= _LONGEST else spelled[: _LONGEST - 1] + "…"
 
