@@ -69,6 +69,8 @@ def test_sharegpt_sends_the_first_turn_and_wants_the_length_of_the_second(tmp_pa
         '{{"prompt": "{0} one", "output_len": 7}}\n\n{{"output_len": null, "prompt": "{0} two", "tag": [1]}}\n',
         '\ufeff{{"prompt": "{0} one", "output_len": 7}}\r\n{{"prompt": "{0} two"}}',
         '[{{"prompt": "{0} one", "output_len": 7}},\n {{"prompt": "{0} two"}}]',
+        '[{{"prompt": "{0} one", "category": "c", "max_tokens": 7}},\n {{"prompt": "{0} two", "max_tokens": null}}]',
+        '{{"prompt": "{0} one", "max_tokens": 7}}\n{{"prompt": "{0} two", "max_tokens": 9, "output_len": 50}}',
     ],
 )
 def test_prompts_with_and_without_output_lengths(tmp_path: Path, content: str) -> None:
@@ -77,6 +79,29 @@ def test_prompts_with_and_without_output_lengths(tmp_path: Path, content: str) -
     workload = prepare(spec(file, max_output_length=50), 2)
     assert {r.prompt: r.output_length for r in workload.requests(0, 2)} == {f"{SENTENCE} one": 7, f"{SENTENCE} two": 50}
     assert workload.description["kind"] == "prompts"
+
+
+def test_what_a_system_says_before_a_conversation_goes_before_its_prompt(tmp_path: Path) -> None:
+    asked = conversation(SENTENCE, SENTENCE * 2)["conversations"]
+
+    def says(*texts: str) -> list[dict[str, str]]:
+        return [{"from": "system", "value": text} for text in texts]
+
+    items = [
+        {"conversations": [*says("You are brief."), *asked]},
+        {"conversations": [*says(" ", "Be kind."), *asked]},
+        {"conversations": says("You are brief.", "no one asks")},
+        {"conversations": [*says("You are brief."), asked[0]]},
+        {"conversations": [*says("You are brief."), {"from": "human", "value": " "}, asked[1]]},
+    ]
+    workload = prepare(spec(write(tmp_path / "data", items)), 2)
+    answer = len(Backend.from_file(str(BUNDLED)).encode(SENTENCE * 2).ids)
+    assert {r.prompt: r.output_length for r in workload.requests(0, 2)} == {
+        f"You are brief.\n\n{SENTENCE}": answer,
+        f"Be kind.\n\n{SENTENCE}": answer,
+    }
+    refused = refusal(write(tmp_path / "data", items[2:]))
+    assert "2 fewer than two turns" in refused and "1 prompt is empty" in refused
 
 
 def test_conversations_may_come_in_lines(tmp_path: Path) -> None:
@@ -208,6 +233,9 @@ def test_a_missing_file_a_folder_and_an_empty_file(tmp_path: Path) -> None:
         ('{"prompt": "a"}\n{"prompt": 5}', ["item 2", "line 2", "str"]),
         ('{"prompt": "a", "output_len": 0}', ["item 1", "output_len"]),
         ('{"prompt": "a", "output_len": "many"}', ["item 1", "output_len"]),
+        ('{"prompt": "a", "max_tokens": 0}', ["item 1", "max_tokens"]),
+        ('{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}", ["malformed", "line 1"]),
+        ('[{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}]", ["malformed", "line 1"]),
     ],
 )
 def test_a_malformed_file_is_one_line_that_says_where(tmp_path: Path, content: str, words: list[str]) -> None:

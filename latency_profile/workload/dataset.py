@@ -2,11 +2,14 @@
 
 The first look at a file goes over all of it once, checks its form and notes where each item lies; what is kept in
 memory and in the cache is that index, never the texts. The form is told by content: a JSON array or JSON Lines, of
-conversations (ShareGPT: {"conversations": [{"value": ...}, ...]}) or of prompts ({"prompt": ..., "output_len": ...}).
+conversations (ShareGPT: {"conversations": [{"value": ...}, ...]}) or of prompts ({"prompt": ..., "output_len": ...};
+other tools call the length of the answer "max_tokens", which counts where there is no output_len). Of a conversation
+the first two texts are the prompt and its answer; what a "system" says before them goes before the prompt.
 """
 
 import os
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,11 +33,17 @@ class _Conversation(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     value: str
+    speaker: Any = msgspec.field(name="from", default=None)
+
+
+LONGEST = 2**31 - 1  # tokens
+_Length = Annotated[int, msgspec.Meta(ge=1, le=LONGEST)]
 
 
 class _Prompt(msgspec.Struct):
     prompt: str
-    output_len: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | None = None
+    output_len: _Length | None = None
+    max_tokens: _Length | None = None
 
 
 _KINDS: dict[str, msgspec.json.Decoder[Any]] = {
@@ -42,6 +51,8 @@ _KINDS: dict[str, msgspec.json.Decoder[Any]] = {
     "prompts": msgspec.json.Decoder(_Prompt),
 }
 _turn = msgspec.json.Decoder(_Turn)
+
+SYSTEM = "system"  # who says what stands before a conversation
 
 
 class Item(NamedTuple):
@@ -73,9 +84,12 @@ class Dataset:
         # pread, not mmap: pages of a mapping would count as this process's memory.
         content = os.pread(self._descriptor, int(self.sizes[place]), int(self.starts[place]))
         try:
-            return _item(self.kind, content)
-        except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
-            raise UsageError(f"--dataset {self.path}: the file changed while it was read") from error
+            item = _item(self.kind, content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            item = None
+        if item is None:
+            raise UsageError(f"--dataset {self.path}: the file changed while it was read")
+        return item
 
 
 def open_dataset(path: Path, cache: Cache) -> Dataset:
@@ -86,7 +100,7 @@ def open_dataset(path: Path, cache: Cache) -> Dataset:
         if path.stat().st_size == 0:
             raise UsageError(f"--dataset {path}: the file is empty; {TAKES}")
         sha256 = cache.sha256(path)
-        name = f"items-1-{sha256}"
+        name = f"items-2-{sha256}"
         index = cache.load(name)
         if index is None or not _sound(index, path.stat().st_size):
             index = _index(path)
@@ -107,23 +121,41 @@ def _sound(index: dict[str, NDArray[Any]], size: int) -> bool:
     return same and bool((starts >= 0).all() and (sizes > 0).all() and (starts + sizes <= size).all())
 
 
-def _item(kind: str, content: bytes) -> Item:
+def _item(kind: str, content: bytes) -> Item | None:
+    """The item; None where it is too short a conversation."""
     if kind == "prompts":
         entry = _KINDS[kind].decode(content)
-        return Item(entry.prompt, None, entry.output_len)
-    turns = _KINDS[kind].decode(content).conversations
-    return Item(_turn.decode(turns[0]).value, _turn.decode(turns[1]).value, None)
+        return Item(entry.prompt, None, entry.output_len or entry.max_tokens)
+    exchange = _exchange(_KINDS[kind].decode(content).conversations)
+    return None if exchange is None else Item(*exchange, None)
+
+
+def _exchange(turns: list[msgspec.Raw]) -> tuple[str, str] | None:
+    """A conversation's prompt and answer; None where it has no two texts beside a system's. The rest is not looked
+    at."""
+    if len(turns) < 2:
+        return None
+    before: list[str] = []
+    for place, raw in enumerate(turns[:-1]):
+        turn = _turn.decode(raw)
+        if turn.speaker != SYSTEM:
+            asked = turn.value.strip()  # a system's text alone asks nothing
+            return joined([*before, turn.value]) if asked else "", _turn.decode(turns[place + 1]).value
+        before.append(turn.value)
+    return None
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Texts with an empty line between them; those of nothing but white space are left out."""
+    return "\n\n".join(text for text in texts if text.strip())
 
 
 def _state(kind: str, content: bytes) -> int:
     """Raises ValidationError where an item whose JSON is sound is not of this kind."""
     try:
-        if kind == "sharegpt" and len(_KINDS[kind].decode(content).conversations) < 2:
-            return SHORT
-        _item(kind, content)
+        return SHORT if _item(kind, content) is None else USABLE
     except UnicodeDecodeError:
         return NOT_UNICODE
-    return USABLE
 
 
 def _index(path: Path) -> dict[str, NDArray[Any]]:

@@ -84,7 +84,7 @@ def _array(content: mmap.mmap, start: int) -> list[tuple[int, int]]:
     with memoryview(content) as whole, whole[start:] as view:
         try:
             sizes = [memoryview(raw).nbytes for raw in msgspec.json.decode(view, type=list[msgspec.Raw])]
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise Malformed(f"malformed JSON, {_where(content, start, error)}") from error
     spans = []
     end = start + 1
@@ -108,7 +108,7 @@ def _lines(content: mmap.mmap, start: int) -> list[tuple[int, int]]:
         if line.strip():
             try:
                 msgspec.json.decode(line, type=msgspec.Raw)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise Malformed(f"malformed JSON, line {number}: {error}") from error
             spans.append((start, end))
         start = end + 1

@@ -62,7 +62,7 @@ class Selection:
         self._order = draws.order(seed, len(data))
         # The lengths hold behind every head of this form (heads.py), so the sample stands for all of them.
         made_from = f"{data.sha256}/{tokenizer.sha256}/{heads.sample}"
-        self._name = f"lengths-1-{hashlib.sha256(made_from.encode()).hexdigest()}"
+        self._name = f"lengths-2-{hashlib.sha256(made_from.encode()).hexdigest()}"
         self._inputs = np.full(len(data), _UNKNOWN, dtype=np.int32)
         self._outputs = np.zeros(len(data), dtype=np.int32)  # 0: the data set says none
         self._merge_cached()
