@@ -63,6 +63,12 @@ def sharegpt(number: int) -> dict[str, Any]:
     return {"id": str(number), "conversations": [{"from": "x", "value": value} for value in values]}
 
 
+def slim_orca(number: int) -> dict[str, Any]:
+    made = sharegpt(number)
+    system = {"from": "system", "value": SENTENCE, "weight": None}
+    return {"conversations": [system, *made["conversations"][:2]] if number % 3 else made["conversations"]}
+
+
 def write(path: Path, rows: list[dict[str, Any]], form: str = "jsonl") -> Path:
     if form == "json":
         path.write_text(json.dumps(rows, indent=1))
@@ -119,7 +125,7 @@ def test_the_three_sets_in_each_kind_of_file(
 
 
 def test_an_estimate_and_an_import_agree_with_the_profile(tmp_path: Path) -> None:
-    for number, row in enumerate((orca, mbpp, math_500, sharegpt)):
+    for number, row in enumerate((orca, mbpp, math_500, sharegpt, slim_orca)):
         file = write(tmp_path / f"set{number}", [row(each) for each in range(30)])
         lines = tmp_path / f"imported{number}.jsonl"
         assert run("import", file, "-o", lines) == Exit.DONE
@@ -219,6 +225,36 @@ def test_columns_of_ones_own(tmp_path: Path) -> None:
     assert found["output"] is found["correlation"] is found["synthetic_output"] is None
 
 
+def test_output_lengths_as_tables_have_them_and_no_longer_than_a_profile_takes(tmp_path: Path) -> None:
+    lengths = {"12": 12, "12.0": 12, "12.5": None, "0": None, "-3": None, "3000000000": None, "9" * 5000: None}
+    texts = [f"Prompt {number} {SENTENCE}" for number in range(len(lengths))]
+    rows = zip(texts, lengths, strict=True)
+    files = {
+        "lines": "".join(f'{{"prompt": "{text}", "output_len": {length[:400]}}}\n' for text, length in rows),
+        "table": "prompt,output_len\n" + "".join(f"{a},{b}\n" for a, b in zip(texts, lengths, strict=True)),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        found = estimated(tmp_path, tmp_path / name)
+        assert (found["input"]["n"], found["output"]["n"], found["output"]["mean"]) == (7, 2, 12)
+        lines = tmp_path / f"{name}.jsonl"
+        assert run("import", tmp_path / name, "-o", lines) == Exit.DONE
+        spec = WorkloadSpec(tokenizer="bundled", dataset=lines, models=("m",), nonce="0", cache_dir=tmp_path)
+        assert sorted(r.output_length for r in prepare(spec, 7).requests(0, 7)) == [12, 12, *[1024] * 5]
+
+
+def test_lengths_that_another_tool_calls_max_tokens(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"1 {SENTENCE}", "category": "coding", "max_tokens": 256},
+        {"prompt": f"2 {SENTENCE}", "category": "math", "max_tokens": 512, "output_len": 128},
+    ]
+    file = write(tmp_path / "benchmark_dataset.json", rows, "json")
+    found = estimated(tmp_path, file)
+    assert found["output"]["histogram"] == [[128, 1], [256, 1]]
+    assert run("import", file, "-o", tmp_path / "out.jsonl") == Exit.DONE
+    assert [json.loads(line)["output_len"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [256, 128]
+
+
 def test_a_sample_is_the_seeds_and_keeps_the_order(tmp_path: Path) -> None:
     file = write(tmp_path / "data", [mbpp(number) for number in range(200)])
     places: set[int] = set()
@@ -245,6 +281,11 @@ def test_a_sample_is_the_seeds_and_keeps_the_order(tmp_path: Path) -> None:
         ("text,code\n1,2,3\n", "line 2 has more values than the heading"),
         ('text,code\n"1,2\n', "malformed CSV, line"),
         ("text,code\n\xff,2\n", "no UTF-8 after line"),
+        ("\ntext,code\na,b\n", "line 1 names no columns"),
+        ("text,code,text\na,b,c\n", "two columns are called 'text'"),
+        ("\x1f\x8b\x08\0\0", "packed by gzip; unpack it first"),
+        ("\xff\xfe[\0]\0", "UTF-16; write it as UTF-8"),
+        ('{"text": ' + "[" * 100_000 + "]" * 100_000 + "}", "malformed JSON, line 1"),
         ('{"text": "a", "code": "b"}\n{"text": }', "malformed JSON, line 2"),
         ('{"text": "a", "code": "b"}\n[1]', "item 2 (line 2) is no object with columns"),
         (
@@ -314,6 +355,15 @@ def test_parquet_says_what_it_takes_or_is_read(tmp_path: Path) -> None:
     conversations = [sharegpt(number) for number in range(10)]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(conversations), tmp_path / "other")
     assert estimated(tmp_path, tmp_path / "other")["form"] == "sharegpt"
+    text, offsets = pyarrow.py_buffer(b"good\xff\xfe"), pyarrow.array([0, 4, 6], pyarrow.int32()).buffers()[1]
+    dated = {
+        "prompt": pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, text]),
+        "output_len": pyarrow.array([12.0, 13.0]),
+        "created": pyarrow.array([1, 2], pyarrow.timestamp("ns")),  # datetime has no such time
+    }
+    pyarrow.parquet.write_table(pyarrow.table(dated), tmp_path / "dated")
+    assert list(rows_of(tmp_path / "dated")) == [{"prompt": "good", "output_len": 12.0}, None]
+    assert estimated(tmp_path, tmp_path / "dated")["rows"]["not_unicode"] == 1
     (tmp_path / "damaged").write_bytes((tmp_path / "data").read_bytes()[:-9])
     with pytest.raises(UsageError, match="malformed Parquet"):
         run("estimate", tmp_path / "damaged", BUNDLE)

@@ -44,7 +44,7 @@ def estimate(
         dataset_sha256=sha256,
         form=source.form.name,
         prompt_columns=list(source.form.prompt),
-        answer_column=source.form.answer or source.form.output_length,
+        answer_column=source.form.answer or " or ".join(source.form.output_lengths) or None,
         tokenizer=tokenizer.name,
         tokenizer_sha256=tokenizer.sha256,
         rows=Rows(

@@ -3,22 +3,29 @@
 Known forms are told by their columns; of any other the columns are named.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from latency_profile.workload.dataset import LONGEST, SYSTEM, joined
+
 CONVERSATIONS = "conversations"
-PROMPT, OUTPUT_LENGTH = "prompt", "output_len"  # the tool's own form, as workload/dataset.py reads it
+# The tool's own form, as workload/dataset.py reads it: the second name counts where a row has not the first.
+PROMPT, OUTPUT_LENGTH, MAX_TOKENS = "prompt", "output_len", "max_tokens"
+
+_NUMBER = re.compile(r"[0-9]{1,18}(\.0*)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """prompt: columns whose texts are joined by an empty line, empty ones left out. output_length: tokens."""
+    """prompt: columns whose texts are joined by an empty line, empty ones left out. output_lengths:
+    columns of tokens; the first of them that a row has counts."""
 
     name: str
     prompt: tuple[str, ...]
     answer: str | None = None
-    output_length: str | None = None
+    output_lengths: tuple[str, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -28,7 +35,7 @@ class Form:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are looked at."""
-        return tuple(column for column in (*self.prompt, self.answer, self.output_length) if column)
+        return tuple(column for column in (*self.prompt, self.answer, *self.output_lengths) if column)
 
     @property
     def needs(self) -> set[str]:
@@ -43,7 +50,7 @@ FORMS = (
     Form(name="math-500", prompt=("problem",), answer="solution"),
     Form(name="mbpp", prompt=("text",), answer="code"),
     Form(name="mbpp-sanitized", prompt=("prompt",), answer="code"),
-    Form(name="prompts", prompt=(PROMPT,), output_length=OUTPUT_LENGTH),
+    Form(name="prompts", prompt=(PROMPT,), output_lengths=(OUTPUT_LENGTH, MAX_TOKENS)),
 )
 
 
@@ -63,22 +70,31 @@ class Pair(NamedTuple):
 def pair_of(form: Form, row: Mapping[str, Any]) -> Pair:
     """The prompt and the answer of a row. Text of nothing but white space is none."""
     if form.prompt == (CONVERSATIONS,):
-        turns = row.get(CONVERSATIONS)
-        first, second = (_turn(turns, number) for number in (0, 1))
-        return Pair(first, second)
-    parts = [part for part in (_text(row.get(column)) for column in form.prompt) if part]
+        return _exchange(row.get(CONVERSATIONS))
+    parts = [_text(row.get(column)) or "" for column in form.prompt]
     # The last column is the question itself: a system prompt alone asks nothing.
     asked = _text(row.get(form.prompt[-1])) is not None
     return Pair(
-        "\n\n".join(parts) if asked else None,
+        joined(parts) if asked else None,
         _text(row.get(form.answer)) if form.answer else None,
-        _length(row.get(form.output_length)) if form.output_length else None,
+        next((length for length in (_length(row.get(column)) for column in form.output_lengths) if length), None),
     )
 
 
-def _turn(turns: object, number: int) -> str | None:
-    turn = turns[number] if isinstance(turns, list) and number < len(turns) else None
-    return _text(turn.get("value")) if isinstance(turn, dict) else None
+def _exchange(turns: object) -> Pair:
+    """A conversation's first prompt and answer, as workload/dataset.py takes them."""
+    before = []
+    place = 0
+    while _said(turns, place, "from") == SYSTEM:
+        before.append(_said(turns, place, "value") or "")
+        place += 1
+    asked = _said(turns, place, "value")
+    return Pair(joined([*before, asked]) if asked else None, _said(turns, place + 1, "value"))
+
+
+def _said(turns: object, place: int, key: str) -> str | None:
+    turn = turns[place] if isinstance(turns, list) and place < len(turns) else None
+    return _text(turn.get(key)) if isinstance(turn, dict) else None
 
 
 def _text(value: object) -> str | None:
@@ -86,7 +102,10 @@ def _text(value: object) -> str | None:
 
 
 def _length(value: object) -> int | None:
-    """A whole number of 1 or more; CSV has it as text."""
-    if isinstance(value, str) and value.strip().isdecimal():
+    """A whole number from 1 to the longest that a profile takes. CSV has it as text; 12.0, where a table with gaps has
+    made floating-point numbers of whole ones."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST else None

@@ -83,7 +83,10 @@ class Source:
     def _form(self, columns: Columns) -> Form:
         if columns.prompt:
             return Form(
-                name="columns", prompt=columns.prompt, answer=columns.answer, output_length=columns.output_length
+                name="columns",
+                prompt=columns.prompt,
+                answer=columns.answer,
+                output_lengths=(columns.output_length,) if columns.output_length else (),
             )
         if columns.answer or columns.output_length:
             raise UsageError("--answer-column and --output-len-column: each takes --prompt-column beside it")

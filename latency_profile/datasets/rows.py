@@ -20,6 +20,13 @@ TAKES = "it takes a JSON array, JSON Lines, CSV with a heading, or Parquet"
 Row = dict[str, Any]
 _PARQUET = b"PAR1"
 _BATCH = 1024  # rows of a Parquet file in memory at once
+_OTHERS = {  # what a file begins with that is of no use as it is
+    b"\x1f\x8b": "packed by gzip; unpack it first",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it first",
+    b"PK\x03\x04": "a ZIP archive; unpack it first",
+    b"\xff\xfe": "UTF-16; write it as UTF-8",
+    b"\xfe\xff": "UTF-16; write it as UTF-8",
+}
 
 
 def rows_of(path: Path) -> Iterator[Row | None]:
@@ -32,6 +39,9 @@ def rows_of(path: Path) -> Iterator[Row | None]:
             head = file.read(1 << 12)
         if not head:
             raise UsageError(f"{path}: the file is empty; {TAKES}")
+        for beginning, what in _OTHERS.items():
+            if head.startswith(beginning):
+                raise UsageError(f"{path}: {what}; {TAKES}")
         yield from _reader(head)(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file; {TAKES}") from error
@@ -76,6 +86,12 @@ def _csv(path: Path) -> Iterator[Row | None]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.DictReader(file, strict=True)
         try:
+            heading = [name for name in lines.fieldnames or () if name]
+            if not heading:
+                raise Malformed("line 1 names no columns")
+            if len(set(heading)) < len(heading):
+                twice = next(name for name in heading if heading.count(name) > 1)
+                raise Malformed(f"two columns are called {twice!r}")
             for row in lines:
                 if None in row:
                     raise Malformed(f"line {lines.line_num} has more values than the heading has columns")
@@ -96,7 +112,21 @@ def _parquet(path: Path) -> Iterator[Row | None]:
         ) from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            # Python has no dates as exact as some of them are, and no text is a date.
+            told = [field.name for field in file.schema_arrow if not pyarrow.types.is_temporal(field.type)]
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from batch.to_pylist()
+                yield from _rows(batch.select(told))
     except pyarrow.ArrowException as error:
         raise Malformed(f"malformed Parquet: {' '.join(str(error).split())[:120]}") from error
+
+
+def _rows(batch: Any) -> Iterator[Row | None]:
+    """Of a pyarrow.RecordBatch. Its text is bytes that nobody has looked at yet."""
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except UnicodeDecodeError:
+                yield None
