@@ -10,7 +10,6 @@ import pytest
 from latency_profile.errors import UsageError
 from latency_profile.launch import SERVERS
 from latency_profile.launch.configuration import server_settings
-from latency_profile.launch.dataset import size_of, with_output_lengths
 from latency_profile.launch.engine_run import without_secrets
 from latency_profile.launch.llamacpp import LlamaCpp
 from latency_profile.launch.vllm import Vllm
@@ -127,21 +126,15 @@ def test_secrets_in_a_command_line_are_not_shown() -> None:
 
 
 def test_a_data_sets_own_lengths_reach_the_workload(tmp_path: Path) -> None:
-    """`max_tokens` is what the generator calls it; the categories are no matter of the workload."""
+    """`max_tokens` is what others call it; the categories are no matter of the workload."""
     path = tmp_path / "benchmark_dataset.json"
     dataset(path, 18)
-    assert size_of(path) == 18
-    folder = tmp_path / "scratch"
-    folder.mkdir()
-    converted = with_output_lengths(path, folder)
-    flags = (f"--dataset={converted}", "--tokenizer=bundled", f"--cache-dir={tmp_path}", "--concurrencies=2")
+    flags = (f"--dataset={path}", "--tokenizer=bundled", f"--cache-dir={tmp_path}", "--concurrencies=2")
     settings = load([*flags, "--num-prompts=18"], {})
     from latency_profile.parts import workload_spec
 
     requests = list(prepare(workload_spec(settings, ("m",), "00"), 18).requests(0, 18))
     assert sorted(request.output_length for request in requests) == sorted(8 + n % 4 for n in range(18))
-    path.write_text('{"prompt": "a line", "output_len": 3}\n{"prompt": "another"}\n')
-    assert with_output_lengths(path, folder) == path
 
 
 def test_every_launcher_is_a_backend_of_the_profile() -> None:

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.interrupt import EXITS, interrupts
 from latency_profile.launch import SERVERS
 from latency_profile.launch.configuration import server_settings
-from latency_profile.launch.dataset import size_of, with_output_lengths
 from latency_profile.launch.engine_run import Engine, run_engine, servers
 from latency_profile.launch.gpu_memory import GpuMemory
 from latency_profile.launch.run_files import write_run
@@ -27,6 +25,8 @@ from latency_profile.server import models_to_ask
 from latency_profile.settings import Settings, kinds
 from latency_profile.settings import load as load_settings
 from latency_profile.workload import prepare
+from latency_profile.workload.cache import Cache
+from latency_profile.workload.dataset import open_dataset
 
 ALL = "all"
 UNKNOWN = "unknown"  # a server that runs already and of which only the URL is said
@@ -54,19 +54,18 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     concurrency = _whole("--concurrency", given.concurrency, CONCURRENCY_RUNNING if url else CONCURRENCY_STARTED)
     timeout_s = read("--start-timeout", kinds.number(above=0), given.start_timeout)
     output = Path(given.output).expanduser()
-    with tempfile.TemporaryDirectory(prefix="benchmark-engines-") as scratch:
-        flags = _common_flags(given, beside, concurrency, timeout_s, Path(scratch))
-        if url:
-            engines = [_running(given.backend or UNKNOWN, url, concurrency, flags, given.tokenizer, environ)]
-        else:
-            found = _chosen(given.backend, given.config)
-            engines = [
-                _startable(name, server, concurrency, flags, given.tokenizer, environ) for name, server in found.items()
-            ]
-        for engine in engines:
-            _check(engine, environ)
-        check(output)
-        return _run(engines, output, environ, timeout_s)
+    flags = _common_flags(given, beside, concurrency, timeout_s)
+    if url:
+        engines = [_running(given.backend or UNKNOWN, url, concurrency, flags, given.tokenizer, environ)]
+    else:
+        found = _chosen(given.backend, given.config)
+        engines = [
+            _startable(name, server, concurrency, flags, given.tokenizer, environ) for name, server in found.items()
+        ]
+    for engine in engines:
+        _check(engine, environ)
+    check(output)
+    return _run(engines, output, environ, timeout_s)
 
 
 def _run(engines: Sequence[Engine], output: Path, environ: Mapping[str, str], timeout_s: float) -> Exit:
@@ -146,18 +145,16 @@ def _whole(flag: str, value: str | None, default: int) -> int:
     return default if value is None else read(flag, kinds.COUNT, value)
 
 
-def _common_flags(
-    given: argparse.Namespace, beside: Sequence[str], concurrency: int, timeout_s: float, scratch: Path
-) -> list[str]:
+def _common_flags(given: argparse.Namespace, beside: Sequence[str], concurrency: int, timeout_s: float) -> list[str]:
     """What all engines' profiles have in common; the user's own come last, and win."""
     dataset = Path(given.dataset).expanduser()
-    prompts = _whole("--num-prompts", given.num_prompts, size_of(dataset))
+    prompts = _whole("--num-prompts", given.num_prompts, len(open_dataset(dataset, Cache(None, []))))
     return [
         "--stream-request",
         "--scrape-server-metrics",
         f"--concurrencies={concurrency}",
         f"--num-prompts={prompts}",
-        f"--dataset={with_output_lengths(dataset, scratch)}",
+        f"--dataset={dataset}",
         f"--wait-for-server={timeout_s:g}",
         *beside,
     ]
