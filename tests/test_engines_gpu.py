@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from tests.launching import run_file, simulator, started
 from tests.test_hardware_sampler import build
-from tests.tool import ROOT
+from tests.tool import ROOT, schema
 
 MEMORY = """
 from latency_profile.launch.gpu_memory import GpuMemory
@@ -57,6 +58,7 @@ def test_the_block_and_the_files_have_the_gpus_figures(
     assert block[4] == "Temperature:    Mean: 45.0C | Max: 45.0C"
     assert "Small" not in out  # it does not tell that it worked
     found = run_file(run.output, "vllm")
+    jsonschema.validate(found, schema("engine_run"))
     large, small = found["hardware"]["gpus"]
     assert set(large["utilization"]) == {0.37}
     assert len(large["times_s"]) == len(large["power_w"]) > 10

@@ -1,6 +1,12 @@
 """The console block, in the form of the document that asked for it."""
 
 import io
+import json
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
 
 from latency_profile import results
 from latency_profile.hardware.structure import GpuReadings, HardwareReadings
@@ -8,6 +14,7 @@ from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import row_of
 from latency_profile.launch.text import block, closing, comparison
 from tests.make_records import make_records
+from tests.tool import schema
 
 MIB = 1 << 20
 TIMES = [n / 10 for n in range(-1, 42)]
@@ -111,3 +118,36 @@ def test_the_comparison_has_every_engine_its_verdict_and_why() -> None:
         "1 of 4 engines have numbers to use; vllm TOO_FEW_SAMPLES; sglang FAILED; llamacpp FAILED; "
         "not run: transformers. Exit code 4."
     )
+
+
+def test_the_runs_file_keeps_its_schema_and_reads_back() -> None:
+    watched = HardwareReadings(gpus=[gpu(0, 0.873)], source="nvml", server_here=True)
+    never = engine_run("sglang", result=None, failure="not started", start_s=None, command=None, url=None)
+    for run in (engine_run(hardware=watched), engine_run(interrupted="SIGINT"), never):
+        data = msgspec.json.encode(run)
+        jsonschema.validate(json.loads(data), schema("engine_run"))
+        assert msgspec.json.decode(data, type=EngineRun) == run
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": "2.0"},
+        {"concurrency": 0},
+        {"start_s": -1.0},
+        {"surprise": 1},
+        {"result": {}},
+        {"command": "vllm serve"},
+    ],
+)
+def test_the_schema_refuses_what_is_not_a_run(change: dict[str, Any]) -> None:
+    found = json.loads(msgspec.json.encode(engine_run()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(found | change, schema("engine_run"))
+
+
+def test_the_schema_wants_all_metrics_of_streamed_answers() -> None:
+    found = json.loads(msgspec.json.encode(engine_run()))
+    del found["result"]["metrics"]["avg_TTFT_ms"]
+    with pytest.raises(jsonschema.ValidationError, match="avg_TTFT_ms"):
+        jsonschema.validate(found, schema("engine_run"))

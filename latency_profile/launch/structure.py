@@ -1,4 +1,5 @@
-"""What one engine's run left: the structure of `{backend}_{stamp}.json`."""
+"""What one engine's run left: the structure of `{backend}_{stamp}.json`. Its JSON Schema in the package is made from it
+(`results.schema`)."""
 
 from typing import Annotated, Any
 
@@ -15,15 +16,17 @@ SCHEMA_VERSION = "1.0"
 class EngineRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One engine, measured or not. Times are in s."""
 
-    schema_version: str = SCHEMA_VERSION
+    schema_version: Annotated[str, Meta(pattern=r"^1\.\d+$")] = SCHEMA_VERSION
     backend: Annotated[str, Meta(description="as it was named on the command line")]
     stem: Annotated[str, Meta(description="{backend}_{YYYYmmdd_HHMMSS}, UTC: what all of its files are called")]
     model: str | None
     url: Annotated[str | None, Meta(description="null: it was never started")]
-    concurrency: int
+    concurrency: Annotated[int, Meta(ge=1)]
     command: Annotated[list[str] | None, Meta(description="null: the server ran already. Secrets are not shown")]
     variables: Annotated[list[str], Meta(description="names of the environment variables that it was given besides")]
-    start_s: Annotated[float | None, Meta(description="from its start until it said that it is healthy")]
+    start_s: Annotated[
+        Annotated[float, Meta(ge=0)] | None, Meta(description="from its start until it said that it is healthy")
+    ]
     failure: Annotated[str | None, Meta(description="why there are no numbers to use, whatever the point's verdict is")]
     interrupted: Annotated[str | None, Meta(description="SIGINT or SIGTERM, where that cut it short")]
     files: Annotated[dict[str, str], Meta(description="by what they are; beside this file, or in its folder")]

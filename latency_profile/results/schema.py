@@ -11,10 +11,19 @@ import msgspec
 from latency_profile.compare.structure import Comparison
 from latency_profile.cost.structure import CostReport
 from latency_profile.datasets.structure import Estimate
+from latency_profile.launch.structure import EngineRun
 from latency_profile.offline.structure import OfflineResult
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
-Kind = type[PointResult] | type[Profile] | type[Comparison] | type[CostReport] | type[Estimate] | type[OfflineResult]
+Kind = (
+    type[PointResult]
+    | type[Profile]
+    | type[Comparison]
+    | type[CostReport]
+    | type[Estimate]
+    | type[OfflineResult]
+    | type[EngineRun]
+)
 
 SCHEMA_FILES: dict[str, Kind] = {
     "point.schema.json": PointResult,
@@ -23,6 +32,7 @@ SCHEMA_FILES: dict[str, Kind] = {
     "cost.schema.json": CostReport,
     "estimate.schema.json": Estimate,
     "offline.schema.json": OfflineResult,
+    "engine_run.schema.json": EngineRun,
 }
 
 # What a structure cannot say: the keys of streamed answers are all there, or none is.
@@ -38,8 +48,10 @@ def json_schema(kind: Kind) -> bytes:
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **msgspec.json.schema(kind),
-        **(_STREAMING_RULE if kind is PointResult else {}),
     }
+    point = schema["$defs"].get(PointResult.__name__)
+    if point is not None:
+        point.update(_STREAMING_RULE)
     return msgspec.json.format(msgspec.json.encode(schema), indent=2) + b"\n"
 
 
