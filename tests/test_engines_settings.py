@@ -85,6 +85,14 @@ def test_a_command_replaces_the_whole_program() -> None:
         ("vllm: [secret-word]", "got vllm in"),
         ("vllm: {dtype: a, dtype: b}\nvllm: {}", "gives vllm again"),
         ("llamacpp: {command: secret-word}", "llamacpp.command in"),
+        ("llamacpp: {ctx_size: 1, ctx-size: 2}", "got llamacpp.ctx_size in"),
+        ("vllm: {gpu_memory_utilization: 90}", "vllm.gpu_memory_utilization in"),
+        ("sglang: {mem_fraction_static: .nan}", "sglang.mem_fraction_static in"),
+        ("vllm: {tensor_parallel_size: 0}", "vllm.tensor_parallel_size in"),
+        ("vllm: {model: ''}", "vllm.model in"),
+        ("vllm: {environment: {A=B: secret-word}}", "vllm.environment in"),
+        ('vllm: {environment: {A: "secret-word\\0"}}', "vllm.environment[...] in"),
+        ('vllm: {extra_args: ["secret-word\\0"]}', "vllm.extra_args[0] in"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_and_no_value_is_repeated(tmp_path: Path, text: str, said: str) -> None:

@@ -35,10 +35,13 @@ def _read(name: str, kind: type[ServerSettings], section: Any, path: Path | None
         field = str(key).replace("-", "_")
         if field not in known:
             raise UsageError(f"{_FLAG}: got {name}.{key} in {path}, no such setting{nearest(field, known)}")
+        if field in given:
+            raise UsageError(f"{_FLAG}: got {name}.{field} in {path} twice, with - and with _")
         given[field] = value
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        at = f"{name}.{where.rstrip('`')}" if where else name
+        what, _, where = str(error).partition(" - at ")
+        place = where.partition("`$.")[2].rstrip("`")
+        at = f"{name}.{place}" if place else name
         raise UsageError(f"{_FLAG}: {at} in {path}: {what[:1].lower()}{what[1:]}") from None

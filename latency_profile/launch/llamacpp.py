@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from latency_profile.launch.server_settings import Port, ServerSettings, flags, no_program
+from latency_profile.launch.server_settings import Port, ServerSettings, Text, flags, no_program
 
 
 class LlamaCpp(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -12,8 +12,8 @@ class LlamaCpp(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=
     backend: ClassVar[str] = "llamacpp"
 
     port: Port = 8080
-    binary_path: str = "./llama-server"
-    model_path: str = "./model.gguf"
+    binary_path: Text = "./llama-server"
+    model_path: Text = "./model.gguf"
     ctx_size: int | None = 8192
     n_gpu_layers: int | None = 999
     n_parallel: int | None = 32

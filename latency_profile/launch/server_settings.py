@@ -9,8 +9,12 @@ from typing import Annotated, ClassVar
 import msgspec
 from msgspec import Meta
 
-Word = str | int | float
+Text = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]
+Word = Annotated[str, Meta(pattern=r"^[^\x00]*$")] | int | float
+Variable = Annotated[str, Meta(pattern=r"^[^=\x00]+$")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+Gpus = Annotated[int, Meta(ge=1)]
 LOOK_S = 60.0  # a cold interpreter on a network volume takes its time
 _LOOK = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n) is None])"
 
@@ -23,9 +27,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     port: Port  # another one where it is taken
     command: tuple[Word, ...] = ()  # in place of the whole program and its flags; {host}, {port}, {model} are filled in
     extra_args: tuple[Word, ...] = ()  # behind all others
-    environment: dict[str, Word] = {}  # beside this process's own
-    tokenizer: str | None = None  # of the profile; the model's own where it has one
-    endpoint: str = "chat"  # of the profile
+    environment: dict[Variable, Word] = {}  # beside this process's own
+    tokenizer: Text | None = None  # of the profile; the model's own where it has one
+    endpoint: Text = "chat"  # of the profile
 
     @property
     def model_name(self) -> str:

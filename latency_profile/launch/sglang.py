@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from latency_profile.launch.server_settings import Port, ServerSettings, flags, lacks, this_python
+from latency_profile.launch.server_settings import Gpus, Port, ServerSettings, Share, Text, flags, lacks, this_python
 
 
 class SGLang(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -11,10 +11,10 @@ class SGLang(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     backend: ClassVar[str] = "sglang"
 
     port: Port = 30000
-    python: str = this_python()
-    model_path: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    tp_size: int | None = 1
-    mem_fraction_static: float | None = 0.85
+    python: Text = this_python()
+    model_path: Text = "meta-llama/Meta-Llama-3-8B-Instruct"
+    tp_size: Gpus | None = 1
+    mem_fraction_static: Share | None = 0.85
 
     @property
     def model_name(self) -> str:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from latency_profile.launch.server_settings import Port, ServerSettings, flags, lacks, this_python
+from latency_profile.launch.server_settings import Port, ServerSettings, Text, flags, lacks, this_python
 
 
 class Transformers(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -11,10 +11,10 @@ class Transformers(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fie
     backend: ClassVar[str] = "naive_transformers"
 
     port: Port = 8001
-    python: str = this_python()
-    model: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    device: str | None = None
-    dtype: str | None = "float16"
+    python: Text = this_python()
+    model: Text = "meta-llama/Meta-Llama-3-8B-Instruct"
+    device: Text | None = None
+    dtype: Text | None = "float16"
 
     @property
     def model_name(self) -> str:

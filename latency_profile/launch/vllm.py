@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from latency_profile.launch.server_settings import Port, ServerSettings, flags, lacks, this_python
+from latency_profile.launch.server_settings import Gpus, Port, ServerSettings, Share, Text, flags, lacks, this_python
 
 
 class Vllm(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -11,11 +11,11 @@ class Vllm(ServerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True
     backend: ClassVar[str] = "vllm"
 
     port: Port = 8000
-    python: str = this_python()
-    model: str = "meta-llama/Meta-Llama-3-8B-Instruct"
-    tensor_parallel_size: int | None = 1
-    gpu_memory_utilization: float | None = 0.90
-    dtype: str | None = "float16"
+    python: Text = this_python()
+    model: Text = "meta-llama/Meta-Llama-3-8B-Instruct"
+    tensor_parallel_size: Gpus | None = 1
+    gpu_memory_utilization: Share | None = 0.90
+    dtype: Text | None = "float16"
     max_model_len: int | None = 4096
 
     @property
