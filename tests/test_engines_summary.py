@@ -75,5 +75,8 @@ def test_a_file_of_other_columns_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_known_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write into"):
-        check(tmp_path / "file")
+    for place in (tmp_path / "file", Path("/proc")):  # there, but nobody may make a file in it
+        with pytest.raises(StorageError, match="cannot write into"):
+            check(place)
+    check(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

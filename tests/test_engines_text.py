@@ -1,5 +1,6 @@
 """The console block, in the form of the document that asked for it."""
 
+import csv
 import io
 import json
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from latency_profile import results
 from latency_profile.hardware.structure import GpuReadings, HardwareReadings
+from latency_profile.launch.requests_table import requests_table
 from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import row_of
 from latency_profile.launch.text import block, closing, comparison
-from tests.make_records import make_records
+from tests.make_records import make_records, uniform_records
 from tests.tool import schema
 
 MIB = 1 << 20
@@ -95,6 +97,21 @@ def test_without_a_gpu_one_line_says_why() -> None:
     found = engine_run(hardware=HardwareReadings(absent="no NVIDIA driver on this machine", server_here=True))
     assert "No GPU metrics: no NVIDIA driver on this machine." in block(found).split("\n")
     assert "GPU METRICS" not in block(found)
+    assert "No GPU metrics: the machine was not watched." in block(engine_run())
+    assert "No GPU metrics: no point was measured." in block(engine_run(result=None, failure="not started"))
+
+
+def test_the_table_of_requests_has_the_points_own_numbers() -> None:
+    for streaming in (True, False):
+        records = uniform_records(6, streaming=streaming)
+        rows = list(csv.DictReader(io.StringIO(requests_table(records).decode())))
+        flat = msgspec.to_builtins(results.point_result(records).metrics)
+        for column, key in (("ttft_s", "avg_TTFT_ms"), ("tpot_s", "avg_TPOT_ms"), ("e2e_s", "avg_latency_ms")):
+            cells = [row[column] for row in rows]
+            if flat.get(key) is None:
+                assert cells == [""] * 6 and not streaming
+            else:
+                assert sum(map(float, cells)) / 6 * 1000 == pytest.approx(flat[key])
 
 
 def test_the_comparison_has_every_engine_its_verdict_and_why() -> None:

@@ -18,10 +18,11 @@ COLUMNS = (
 
 def requests_table(records: Records) -> bytes:
     """CSV of COLUMNS, in the order of the plan. Times in s: `sent_s` since the point's start, TTFT, TPOT and E2E as the
-    point has them (service, of succeeded requests); a cell is empty where there is no such number."""
+    point has them (service, of succeeded requests; TTFT and TPOT of streamed answers); a cell is empty where there is
+    no such number."""
     good = records["status"] == Status.OK
     sent, first, output = records["sent_ns"], records["first_token_ns"], records["output_tokens"]
-    streamed = good & (first >= 0)
+    streamed = good & (first >= 0) & records.context.streaming
     columns = [
         [str(index) for index in records["index"].tolist()],
         [Status(status).name for status in records["status"].tolist()],

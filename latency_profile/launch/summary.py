@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,11 @@ def check(folder: Path) -> None:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _sound(path, path.read_bytes() if path.exists() else b"")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if path.exists():
+            with path.open("r+b") as file:
+                _sound(path, file.read())
     except OSError as error:
         raise StorageError(f"cannot write into {folder}: {error.strerror or error}") from error
 

@@ -39,7 +39,8 @@ def _gpus(run: EngineRun) -> Iterator[str]:
     gpus = gpus_at_work(run)
     if not gpus:
         telemetry = None if run.result is None else run.result.telemetry
-        why = telemetry.absent if telemetry and telemetry.absent else "no point was measured"
+        unwatched = "no point was measured" if run.result is None else "the machine was not watched"
+        why = telemetry.absent if telemetry and telemetry.absent else unwatched
         yield f"No GPU metrics: {why}."
     for place, gpu in enumerate(gpus):
         if place:
