@@ -1,6 +1,10 @@
 """Prompts that a model writes: against a scripted API, the embedded server, and a real llama.cpp."""
 
 import json
+import re
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +24,7 @@ from latency_profile.errors import Exit, ServerUnavailable, UsageError
 from latency_profile.workload import WorkloadSpec, prepare
 from tests.servers.chat_api import Asked, Reply, chat_api, refused, written
 from tests.servers.simulator import simulator
+from tests.tool import ROOT
 
 KEY = "sk-or-v1-0123456789abcdef"
 MODEL = ("--model=writer",)
@@ -90,6 +95,50 @@ def test_what_came_before_is_asked_for_again_and_shown(tmp_path: Path, capsys: p
     assert LOREM[:50] in last and LOREM.upper()[:50] in last
 
 
+def test_what_is_no_whole_answer_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def ended(finish: str, **more: object) -> Reply:
+        reply = written("Half a prompt", finish)
+        reply.body["choices"][0].update(more)
+        return reply
+
+    script = [
+        ended("content_filter"),
+        ended("stop", message={"content": "Half a prompt", "refusal": "I cannot help with that."}),
+        ended("error"),  # as OpenRouter says that the model's server failed in mid-answer
+        ended("stop", error={"code": 502, "message": "upstream"}),
+        ended("tool_calls"),
+        written("<think>I have only just begun"),
+        ended("eos_token", message={"content": "thoughts that the template began</think>\n\nA whole prompt"}),
+    ]
+    file = tmp_path / "set.json"
+    with chat_api(script) as asked:
+        assert generate(asked, file, *MODEL, "--count=1", "--ask-again=6") == Exit.DONE
+    assert [one["prompt"] for one in prompts(file)] == ["A whole prompt"]
+    assert "Half a prompt" not in str(asked.questions)
+    assert "2 for refused, 2 for broken off, 1 for no text, 1 for empty" in capsys.readouterr().out
+
+
+def test_what_a_run_that_broke_off_has_cost_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = [written("One"), written("one"), refused(402, "credits")]
+    flags = (*MODEL, "--count=3", "--categories=coding", "--price-in=100", "--price-out=1000")
+    with chat_api(script) as asked, pytest.raises(UsageError, match="wants payment"):
+        generate(asked, tmp_path / "set.json", *flags)
+    out = capsys.readouterr().out
+    assert "200 tokens in, 40 out; $0.06; asked again: 1 for a duplicate" in out
+    assert f"1 prompt in {tmp_path / 'set.json'} (1 new)" in out
+
+
+def test_a_reader_that_has_gone_does_not_end_it(tmp_path: Path) -> None:
+    file = tmp_path / "set.json"
+    with chat_api(list(map(written, texts(9)))) as asked:
+        words = [sys.executable, "-m", "latency_profile", "dataset", "generate", "--url", asked.url, "-o", str(file)]
+        with subprocess.Popen([*words, *MODEL, "--count=9"], cwd=ROOT, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            running.stdout.close()
+            assert running.wait(60) == Exit.DONE
+    assert len(prompts(file)) == 9
+
+
 def test_a_place_that_stays_empty_is_said_and_tried_again_by_the_next_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +191,12 @@ def test_what_may_pass_is_tried_again_as_long_as_the_server_says() -> None:
     slept, end = pauses([*failing, written("fine")])
     assert end == "fine"
     assert slept[0] == 7 and slept[1] == 2 and 25 < slept[2] <= 30 and slept[3] == 8
+    assert pauses([refused(429, Retry_After="1.5"), written("fine")]) == ([1.5], "fine")
+    reset = {"X-RateLimit-Reset": str(int((time.time() + 40) * 1000))}  # OpenRouter's, in a header or in the body
+    told = {"error": {"message": "free-models-per-min", "code": 429, "metadata": {"headers": reset}}}
+    for reply in (Reply({}, 429, reset), Reply(told, 429), Reply(told)):
+        (slept,), end = pauses([reply, written("fine")])
+        assert 35 < slept <= 40 and end == "fine"
     # A router's way of saying that the model's server failed, and bodies that are no completion.
     odd = [Reply({"error": {"message": "upstream", "code": 502}}), Reply(b"<html>"), Reply({"choices": []})]
     assert pauses([*odd, written("fine")]) == ([1, 2, 4], "fine")
@@ -150,6 +205,8 @@ def test_what_may_pass_is_tried_again_as_long_as_the_server_says() -> None:
 def test_what_does_not_pass_is_the_servers_fault() -> None:
     slept, end = pauses([refused(503)] * ATTEMPTS)
     assert len(slept) == ATTEMPTS - 1 and "HTTP status 503); given up after 5 attempts" in end
+    odd = ("", "soon", "-1", "inf", "1e9", "nan", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT")
+    assert [pauses([refused(429, Retry_After=value), written("fine")]) for value in odd] == [([1], "fine")] * len(odd)
     slept, end = pauses([refused(429, Retry_After="3600")])
     assert slept == [] and "asks to wait for 3600 s" in end
     with chat_api([]) as asked:
@@ -179,13 +236,20 @@ def test_the_cost_is_said_first_and_is_never_made_up(tmp_path: Path, capsys: pyt
         return capsys.readouterr().out
 
     left = orders(list(CATEGORIES), 18, Counter())
-    tokens_in, tokens_out = expected_tokens(left)
+    tokens_in, tokens_out = expected_tokens(left, Counter())
     about = dollars(tokens_in * 5e-6 + tokens_out * 25e-6)
     line = said(listing(writer=priced), *MODEL)
     assert "18 prompts by writer at http://127.0.0.1:" in line
     assert f"{tokens_in:,} tokens in and {tokens_out:,} out, about {about}, at most about $" in line
     assert "key from OPENAI_API_KEY" in line and KEY not in line and "Dry run: 2 coding" in line
     assert about in said(None, *MODEL, "--price-in=5", "--price-out=25")
+    a_request = dollars(tokens_in * 5e-6 + tokens_out * 25e-6 + 18 * 0.5)
+    assert f"about {a_request}, at most" in said(listing(writer={**priced, "request": "0.5"}), *MODEL)
+    there = [{"prompt": text, "category": "coding", "output_len": 9} for text in texts(12)]
+    (tmp_path / "there.json").write_text(json.dumps(there))
+    resumed = said(None, *MODEL, "-o", str(tmp_path / "there.json"), "--categories=coding", "--count=13")
+    first = expected_tokens(orders(["coding"], 1, Counter()), Counter())[0]
+    assert int(re.findall(r"about ([0-9]+) tokens in", resumed)[0]) > first + 200  # it is shown 12 of them
     assert "about $0.00" in said(listing(writer={"prompt": "0", "completion": "0"}), *MODEL)
     for models in (None, listing(writer={"prompt": "-1", "completion": "-1"}), listing(other=priced), Reply(b"[]")):
         line = said(models, *MODEL)
@@ -316,5 +380,5 @@ def test_a_real_llama_cpp_is_understood(llamacpp_server: str) -> None:
     order = orders(["advice"], 1, Counter())[0]
     answer = endpoint.write("smollm2-135m", question(order, []), 24)
     assert answer.text and answer.output_tokens is not None and answer.input_tokens is not None
-    assert 0 < answer.output_tokens <= 24 and answer.whole == (answer.output_tokens < 24)
+    assert 0 < answer.output_tokens <= 24 and answer.fault == ("" if answer.output_tokens < 24 else "cut off")
     assert answer.input_tokens > 40

@@ -124,9 +124,10 @@ def question(order: Order, earlier: Sequence[str]) -> str:
     return asked + "\nIt must differ in subject from these earlier ones:\n" + "\n".join(f"- {text}" for text in shown)
 
 
-def expected_tokens(left: Sequence[Order]) -> tuple[int, int]:
-    """About how many tokens go in and come out, if every first answer is taken. Input grows by what is shown."""
-    there: Counter[str] = Counter()
+def expected_tokens(left: Sequence[Order], there: Counter[str]) -> tuple[int, int]:
+    """About how many tokens go in and come out, if every first answer is taken. Input grows by what is shown, and that
+    by the prompts that there are, by category."""
+    there = Counter(there)
     words_in = words_out = 0.0
     for order in left:
         shown = ["x" * _BEGINNING] * there[order.category]

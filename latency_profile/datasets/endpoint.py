@@ -3,8 +3,10 @@
 The key goes into the requests' header and nowhere else; what a server says of an error is shown without it.
 """
 
+import contextlib
 import email.utils
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -35,18 +37,33 @@ _REASONS = {
 }
 
 
+_FAULTS = {  # by OpenRouter's names of ends, which are those of OpenAI and one more
+    "length": "cut off",
+    "content_filter": "refused",
+    "error": "broken off",
+    "tool_calls": "no text",
+}
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]*)?")
+_EPOCH_MS = re.compile(r"[0-9]{13}")
+
+
 class Price(NamedTuple):
-    """USD for a token."""
+    """USD for a token, and for a request beside its tokens."""
 
     input_usd: float
     output_usd: float
+    request_usd: float = 0.0
+
+    def of(self, requests: int, input_tokens: int, output_tokens: int) -> float:
+        """USD for all of it."""
+        return requests * self.request_usd + input_tokens * self.input_usd + output_tokens * self.output_usd
 
 
 class Text(NamedTuple):
     """What the model wrote. Tokens are None where the server does not tell them."""
 
     text: str
-    whole: bool  # False: cut off at the greatest number of tokens
+    fault: str  # why it is no whole answer; nothing where it is
     input_tokens: int | None
     output_tokens: int | None
 
@@ -118,19 +135,19 @@ class Endpoint:
             told = None
         status = answer.status_code
         if status != HTTPStatus.OK:
-            raise self._refusal(status, told, answer.headers.get("Retry-After", ""))
+            raise self._refusal(status, told, answer.headers)
         if isinstance(told, dict) and told.get("error"):  # a router's own way: 200, and the model's server failed
             code = told["error"].get("code") if isinstance(told["error"], dict) else None
-            raise self._refusal(code if isinstance(code, int) else 502, told, "")
+            raise self._refusal(code if isinstance(code, int) else 502, told, answer.headers)
         try:
             return _text(told)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise _Later(f"{self._url}: its answer is no chat completion") from error
 
-    def _refusal(self, status: int, told: object, retry_after: str) -> ProfileError | _Later:
+    def _refusal(self, status: int, told: object, headers: Mapping[str, str]) -> ProfileError | _Later:
         said = f"{self._url} {_REASONS.get(status, 'fails')} (HTTP status {status})"
         if status in _AGAIN or status >= 500:
-            return _Later(said, _pause_s(retry_after))
+            return _Later(said, _pause_s(headers, told))
         # Of a wrong key some servers repeat a part.
         detail = "" if status == HTTPStatus.UNAUTHORIZED else self._detail(told)
         return UsageError(f"{said}{f': {detail}' if detail else ''}")
@@ -160,7 +177,7 @@ def _price(pricing: object) -> Price | None:
     if not isinstance(pricing, dict):
         return None
     try:
-        price = Price(float(pricing["prompt"]), float(pricing["completion"]))
+        price = Price(float(pricing["prompt"]), float(pricing["completion"]), float(pricing.get("request") or 0))
     except (KeyError, TypeError, ValueError):
         return None
     return price if all(0 <= usd < math.inf for usd in price) else None
@@ -172,22 +189,38 @@ def _text(told: Any) -> Text:
     content = choice["message"].get("content")
     return Text(
         text=content if isinstance(content, str) else "",
-        whole=choice.get("finish_reason") != "length",
+        fault=_fault(choice),
         input_tokens=_count(usage.get("prompt_tokens")),
         output_tokens=_count(usage.get("completion_tokens")),
     )
+
+
+def _fault(choice: Any) -> str:
+    """Ends that nobody knows count as whole: servers have names of their own for them."""
+    if choice["message"].get("refusal"):
+        return "refused"
+    if choice.get("error"):
+        return "broken off"
+    return _FAULTS.get(str(choice.get("finish_reason")), "")
 
 
 def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _pause_s(retry_after: str) -> float | None:
-    """Retry-After in seconds; it may be a date (RFC 9110, 10.2.3)."""
-    if retry_after.strip().isdecimal():
+def _pause_s(headers: Mapping[str, str], told: Any) -> float | None:
+    """How long the server asks to wait, in seconds: by Retry-After, which may be a date (RFC 9110, 10.2.3), or else by
+    OpenRouter's X-RateLimit-Reset, ms since 1970, which it puts into the error's body too. None: it does not say."""
+    retry_after = headers.get("Retry-After", "").strip()
+    if _NUMBER.fullmatch(retry_after):
         return float(retry_after)
-    try:
+    with contextlib.suppress(ValueError):
         at = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    reset = headers.get("X-RateLimit-Reset")
+    if reset is None:
+        with contextlib.suppress(KeyError, TypeError):
+            reset = told["error"]["metadata"]["headers"]["X-RateLimit-Reset"]
+    if reset is None or not _EPOCH_MS.fullmatch(str(reset)):
         return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, int(reset) / 1000 - time.time())

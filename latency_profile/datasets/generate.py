@@ -15,7 +15,8 @@ from latency_profile.datasets.endpoint import Endpoint
 from latency_profile.errors import UsageError
 
 _QUOTES = (("'", "'"), ('"', '"'), ("“", "”"), ("«", "»"))
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # of models whose server leaves them in the answer
+# Of models whose server leaves them in the answer. Some templates have begun them already; some models do not end them.
+_THOUGHTS = re.compile(r"\A(.*?</think>|\s*<think>.*)", re.DOTALL)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,6 +36,11 @@ class Outcome:
     unfilled: list[tuple[Order, str]] = field(default_factory=list)  # with the last reason
     input_tokens: int | None = 0
     output_tokens: int | None = 0
+
+    @property
+    def asked(self) -> int:
+        """Answers that came."""
+        return self.made + self.asked_again.total() + len(self.unfilled)
 
 
 def read(path: Path) -> list[Prompt]:
@@ -62,18 +68,20 @@ def generate(
     model: str,
     left: Sequence[Order],
     there: Sequence[Prompt],
+    outcome: Outcome,
     *,
     again: int,
     max_tokens: int,
     keep: Callable[[Sequence[Prompt]], None],
     say: Callable[[str], None],
-) -> Outcome:
-    """Has the model write what is left. `keep` gets all prompts after each new one, `say` a line for each.
+) -> None:
+    """Has the model write what is left. `keep` gets all prompts after each new one, `say` a line for each; `outcome` is
+    told what came.
 
-    again: how often a prompt is asked for once more that came before, was cut off or is empty; then its place stays
-    empty. Raises what the endpoint raises; what `keep` got stays.
+    again: how often a prompt is asked for once more that came before, was refused, is not whole or is empty; then its
+    place stays empty. Raises what the endpoint raises; what `keep` got stays.
     """
-    prompts, seen, outcome = list(there), Seen(), Outcome()
+    prompts, seen = list(there), Seen()
     for prompt in prompts:
         seen.add(prompt.prompt)
     for number, order in enumerate(left, 1):
@@ -86,10 +94,10 @@ def generate(
             outcome.input_tokens = _sum(outcome.input_tokens, answer.input_tokens)
             outcome.output_tokens = _sum(outcome.output_tokens, answer.output_tokens)
             text = plain(answer.text)
-            fault = _fault(text, answer.whole, seen)
+            fault = answer.fault or _fault(text, seen)
             if not fault:
                 break
-            earlier += [text] if text else []  # shown next time, so that it writes another one
+            earlier += [text] if text and not answer.fault else []  # shown next time, so that it writes another one
         if fault:
             outcome.unfilled.append((order, fault))
             say(f"{number}/{len(left)} {order.category}: none of {1 + again} answers, the last {fault}")
@@ -100,7 +108,6 @@ def generate(
         outcome.made += 1
         keep(prompts)
         say(f"{number}/{len(left)} {order.category}: {len(text.split())} words")
-    return outcome
 
 
 def plain(answer: str) -> str:
@@ -113,10 +120,8 @@ def plain(answer: str) -> str:
     return text
 
 
-def _fault(text: str, whole: bool, seen: Seen) -> str:
+def _fault(text: str, seen: Seen) -> str:
     """Why a prompt is not kept; nothing where it is."""
-    if not whole:
-        return "cut off"
     if not text:
         return "empty"
     similar = seen.nearest(text)

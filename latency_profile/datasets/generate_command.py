@@ -1,6 +1,7 @@
 """`latency-profile dataset generate`: what is to be written, by whom, at which cost; then it is written."""
 
 import argparse
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from latency_profile.command_flags import CommandFlags, read
 from latency_profile.cost import MILLION
 from latency_profile.datasets import generate as generating
-from latency_profile.datasets.categories import CATEGORIES, COUNT, Order, expected_tokens, orders
+from latency_profile.datasets.categories import CATEGORIES, COUNT, expected_tokens, orders
 from latency_profile.datasets.endpoint import OPENROUTER, Endpoint, Price, key_variable
 from latency_profile.errors import Exit, ServerUnavailable, UsageError
 from latency_profile.settings import kinds
@@ -53,7 +54,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     if path.is_dir() or not path.name:
         raise UsageError(f"--output: got {given.output!r}, takes a file's name")
     there = generating.read(path)
-    left = orders(categories, count, Counter(prompt.category for prompt in there))
+    by_category = Counter(prompt.category for prompt in there)
+    left = orders(categories, count, by_category)
     if not left:
         print(f"{path}: {_counted(len(there), 'prompt')} there already, none is lacking")
         return Exit.DONE
@@ -64,25 +66,31 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     endpoint = Endpoint(url, key)
     model, tariff = _model(endpoint, url, given.model, own_price)
     source = f"key from {variable}" if key else f"no key: {variable} is not set"
-    print(f"{_cost_line(left, model, url, tariff, again, max_tokens)} ({source})", flush=True)
+    expected = expected_tokens(left, by_category)
+    _say(f"{_cost_line(len(left), expected, model, url, tariff, again, max_tokens)} ({source})")
     if given.dry_run:
         wanted = Counter(order.category for order in left)
         print("Dry run: " + ", ".join(f"{number} {category}" for category, number in wanted.items()))
         return Exit.DONE
     folder = Folder(path.parent, "--output")
     folder.check()
-    outcome = generating.generate(
-        endpoint,
-        model,
-        left,
-        there,
-        again=again,
-        max_tokens=max_tokens,
-        keep=lambda prompts: folder.replace(path.name, generating.encoded(prompts)),
-        say=lambda line: print(line, flush=True),
-    )
-    print(_summary(outcome, tariff))
-    print(f"{_counted(len(there) + outcome.made, 'prompt')} in {path} ({outcome.made} new)")
+    outcome = generating.Outcome()
+    try:
+        generating.generate(
+            endpoint,
+            model,
+            left,
+            there,
+            outcome,
+            again=again,
+            max_tokens=max_tokens,
+            keep=lambda prompts: folder.replace(path.name, generating.encoded(prompts)),
+            say=_say,
+        )
+    finally:  # what was paid for is said, whatever ended it
+        if outcome.asked:
+            _say(_summary(outcome, tariff))
+            _say(f"{_counted(len(there) + outcome.made, 'prompt')} in {path} ({outcome.made} new)")
     return Exit.UNUSABLE if outcome.unfilled else Exit.DONE
 
 
@@ -146,17 +154,25 @@ def _model(endpoint: Endpoint, url: str, named: str | None, own_price: Price | N
     return named, _Tariff(price, "" if price else f"{url}/models tells no price for it; --price-in and --price-out do")
 
 
-def _cost_line(left: Sequence[Order], model: str, url: str, tariff: _Tariff, again: int, max_tokens: int) -> str:
-    """What is to be asked for, and what it is expected to cost; never a price that nobody told."""
-    tokens_in, tokens_out = expected_tokens(left)
+def _say(line: str) -> None:
+    """Whoever read our output may have gone: the prompts are written all the same."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, flush=True)
+
+
+def _cost_line(
+    prompts: int, expected: tuple[int, int], model: str, url: str, tariff: _Tariff, again: int, max_tokens: int
+) -> str:
+    """What is to be asked for, and what it is expected to cost; never a price that nobody told. expected: tokens in and
+    out."""
+    tokens_in, tokens_out = expected
     price = tariff.price
     cost = f"cost unknown: {tariff.why}"
     if price is not None:
-        about = tokens_in * price.input_usd + tokens_out * price.output_usd
-        most = (1 + again) * (tokens_in * price.input_usd + len(left) * max_tokens * price.output_usd)
-        cost = f"about {dollars(about)}, at most about {dollars(most)}"
-    expected = f"about {tokens_in:,} tokens in and {tokens_out:,} out"
-    return f"{_counted(len(left), 'prompt')} by {model} at {url}: expected {expected}, {cost}"
+        most = (1 + again) * price.of(prompts, tokens_in, prompts * max_tokens)
+        cost = f"about {dollars(price.of(prompts, tokens_in, tokens_out))}, at most about {dollars(most)}"
+    tokens = f"about {tokens_in:,} tokens in and {tokens_out:,} out"
+    return f"{_counted(prompts, 'prompt')} by {model} at {url}: expected {tokens}, {cost}"
 
 
 def _summary(outcome: generating.Outcome, tariff: _Tariff) -> str:
@@ -169,8 +185,7 @@ def _summary(outcome: generating.Outcome, tariff: _Tariff) -> str:
         if price is None:
             parts.append("cost unknown")
         else:
-            spent = outcome.input_tokens * price.input_usd + outcome.output_tokens * price.output_usd
-            parts.append(dollars(spent))
+            parts.append(dollars(price.of(outcome.asked, outcome.input_tokens, outcome.output_tokens)))
     again = [f"{number} for {fault}" for fault, number in outcome.asked_again.most_common()]
     parts += [f"asked again: {', '.join(again)}"] if again else []
     if outcome.unfilled:
