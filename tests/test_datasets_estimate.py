@@ -145,6 +145,26 @@ def test_an_estimate_and_an_import_agree_with_the_profile(tmp_path: Path) -> Non
         assert np.mean([request.output_length for request in requests]) == pytest.approx(found["output"]["mean"])
 
 
+@pytest.mark.parametrize("special", [False, True])
+def test_rows_that_a_profile_leaves_out_are_counted(
+    tmp_path: Path, special: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["a", "a b", "a b c", "a b c d", SENTENCE]
+    rows = [{"problem": one, "solution": other} for one in words for other in words]
+    tokenizer = "bundled"
+    if special:
+        tokenizer = str(tmp_path / "tokenizer.json")
+        llama3().save(tokenizer)
+    file, lines, target = write(tmp_path / "data", rows), tmp_path / "lines.jsonl", tmp_path / "found.json"
+    assert run("estimate", file, f"--tokenizer={tokenizer}", "-o", target) == Exit.DONE
+    found = json.loads(target.read_text())["rows"]
+    assert run("import", file, "-o", lines) == Exit.DONE
+    spec = WorkloadSpec(tokenizer=tokenizer, dataset=lines, models=("m",), nonce="0", cache_dir=tmp_path)
+    dropped = prepare(spec, 25).description["items_dropped"]
+    assert found["used"] == 25 and found["too_short"] == sum(dropped.values()) > 9
+    assert f"leaves out what is so short: {found['too_short']} rows" in capsys.readouterr().out
+
+
 def test_a_prompt_counts_with_the_special_tokens_around_it_and_an_answer_without(tmp_path: Path) -> None:
     backend = llama3()
     backend.save(str(tmp_path / "tokenizer.json"))
@@ -194,6 +214,7 @@ def test_what_rows_lack_is_counted_and_said(tmp_path: Path, capsys: pytest.Captu
         "no_answer": 2,
         "duplicate_prompts": 1,
         "used": 6,
+        "too_short": 0,
         "sample": None,
         "seed": None,
     }

@@ -12,9 +12,10 @@ from latency_profile.datasets.law import Moments, nearest
 from latency_profile.datasets.pairs import Source, sample
 from latency_profile.datasets.structure import Correlation, Estimate, Law, LengthsFound, Normal, Rows
 from latency_profile.statistics import mean_and_sd, mean_interval, quantile
+from latency_profile.workload.selection import FEWEST_TOKENS
 from latency_profile.workload.tokenizer import Tokenizer
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 Counts = NDArray[np.int64]
 
@@ -34,6 +35,7 @@ def estimate(
     """The lengths of `count` rows drawn by the seed, or of all. head: tokens that a profile puts before each prompt to
     make it unique. Raises UsageError where no row can be used."""
     inputs, outputs = lengths(source, tokenizer, count, seed)
+    (special,) = tokenizer.counts([""], special=True)
     both = outputs != _NONE
     found = described(inputs)
     answers = described(outputs[both]) if both.any() else None
@@ -54,6 +56,7 @@ def estimate(
             no_answer=tally.no_answer,
             duplicate_prompts=tally.duplicate_prompts,
             used=len(inputs),
+            too_short=too_short(inputs - special, outputs) if source.form.answered else 0,
             sample=count,
             seed=None if count is None else seed,
         ),
@@ -81,6 +84,11 @@ def lengths(source: Source, tokenizer: Tokenizer, count: int | None, seed: int) 
         counted = iter(tokenizer.counts([pair.answer for pair in batch if pair.answer is not None], special=False))
         outputs += [next(counted) if pair.answer is not None else told[i] for i, pair in enumerate(batch)]
     return np.asarray(inputs, dtype=np.int64), np.asarray(outputs, dtype=np.int64)
+
+
+def too_short(texts: Counts, answers: Counts) -> int:
+    """How many conversations a profile leaves out, by the tokens of their prompts' texts and of their answers."""
+    return int(np.count_nonzero((texts < FEWEST_TOKENS) | (answers < FEWEST_TOKENS)))
 
 
 def described(values: Counts) -> LengthsFound:

@@ -24,6 +24,9 @@ class Rows(_Whole, frozen=True, kw_only=True):
     no_answer: Annotated[Count, Meta(description="in a set of answers; a missing output length leaves no row out")]
     duplicate_prompts: Annotated[Count, Meta(description="rows whose prompt came before; used like the others")]
     used: Annotated[Count, Meta(description="rows whose lengths were counted")]
+    too_short: Annotated[
+        Count, Meta(description="of those used: prompt or answer so short that a profile leaves the conversation out")
+    ]
     sample: Annotated[int | None, Meta(description="so many were asked for, at random; null: all")]
     seed: Annotated[int | None, Meta(description="of the sample")]
 

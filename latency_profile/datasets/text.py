@@ -39,6 +39,8 @@ def lines(found: Estimate, source: str, bar: str) -> Iterator[tuple[str, str]]:
             yield f"  left out, as they {what}: {number:,} rows", "yellow"
     if rows.duplicate_prompts:
         yield f"  used, though their prompt came before: {rows.duplicate_prompts:,} rows", "yellow"
+    if rows.too_short:
+        yield f"  used here, though a profile leaves out what is so short: {rows.too_short:,} rows", "yellow"
     yield from _side("Input", found.input, found.synthetic_input, bar)
     if found.output is None:
         yield "", ""
