@@ -14,6 +14,8 @@ from latency_profile.datasets.rows import Row, rows_of
 from latency_profile.errors import UsageError
 from latency_profile.workload import draws
 
+_MOST_TOLD = 200  # characters of the columns' names in an error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
@@ -81,6 +83,8 @@ class Source:
         self.form = self._form(columns)
 
     def _form(self, columns: Columns) -> Form:
+        if columns.answer and columns.output_length:
+            raise UsageError("--answer-column and --output-len-column: takes one of the two, the answer or its length")
         if columns.prompt:
             return Form(
                 name="columns",
@@ -94,10 +98,15 @@ class Source:
         if form is None:
             known = "; ".join(f"{form.name}: {', '.join(sorted(form.needs))}" for form in FORMS)
             raise UsageError(
-                f"{self.path}: its columns ({', '.join(self._columns)}) are of no known form ({known}); "
+                f"{self.path}: its columns ({self._there()}) are of no known form ({known}); "
                 f"--prompt-column and --answer-column name them"
             )
         return form
+
+    def _there(self) -> str:
+        """The file's columns, on one line: the first line of a CSV without a heading may be whole texts."""
+        told = " ".join(", ".join(self._columns).split())
+        return told if len(told) <= _MOST_TOLD else told[: _MOST_TOLD - 1] + "…"
 
     def pairs(self) -> Iterator[Pair]:
         """The usable rows, in order."""
@@ -109,9 +118,7 @@ class Source:
             if self.tally.count(self.form, pair) and pair is not None:
                 yield pair
         if absent:
-            raise UsageError(
-                f"{self.path}: no row has a column {', '.join(sorted(absent))}; there are {', '.join(self._columns)}"
-            )
+            raise UsageError(f"{self.path}: no row has a column {', '.join(sorted(absent))}; there are {self._there()}")
         if not self.tally.usable:
             raise UsageError(
                 f"{self.path}: none of its {self.tally.rows} rows can be used: {', '.join(self.tally.left_out())}"

@@ -116,7 +116,7 @@ def _parquet(path: Path) -> Iterator[Row | None]:
             told = [field.name for field in file.schema_arrow if not pyarrow.types.is_temporal(field.type)]
             for batch in file.iter_batches(batch_size=_BATCH):
                 yield from _rows(batch.select(told))
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise Malformed(f"malformed Parquet: {' '.join(str(error).split())[:120]}") from error
 
 
