@@ -68,7 +68,9 @@ def test_wherever_a_crash_tears_the_file_whole_rows_stay_and_the_next_is_whole(
 def test_a_file_of_other_columns_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / NAME).write_text("backend,tps\nvllm,3\n")
     for refused in (lambda: append(tmp_path, row()), lambda: check(tmp_path)):
-        with pytest.raises(StorageError, match="has other columns than this version writes: move it away"):
+        with pytest.raises(
+            StorageError, match="begins with another line of columns than this version writes: move it away"
+        ):
             refused()
     assert (tmp_path / NAME).read_text() == "backend,tps\nvllm,3\n"
 

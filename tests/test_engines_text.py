@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -91,6 +92,17 @@ def test_the_block_of_an_engine_with_its_gpu() -> None:
     row = row_of(found)
     assert (row.gpus, row.gpu_name, row.gpu_power_mean_w) == (1, "NVIDIA RTX 4090", 312.5)
     assert (row.ttft_mean_s, row.e2e_p99_s) == (0.1, 0.9)
+
+
+def test_sums_over_gpus_are_of_all_that_worked_or_not_told() -> None:
+    def row(*gpus: GpuReadings) -> tuple[float | None, float | None]:
+        found = row_of(engine_run(hardware=HardwareReadings(gpus=list(gpus), source="nvml", server_here=True)))
+        assert found.gpus == 2 and found.gpu_utilization_mean == pytest.approx(0.7)
+        return found.gpu_power_mean_w, found.gpu_memory_used_max_bytes
+
+    both, silent = gpu(1, 0.5), replace(gpu(1, 0.5), power_w=None, memory_used_bytes=None)
+    assert row(gpu(0, 0.9), both) == (pytest.approx(625), 2 * 18432 * MIB)
+    assert row(gpu(0, 0.9), silent) == (None, None)
 
 
 def test_without_a_gpu_one_line_says_why() -> None:

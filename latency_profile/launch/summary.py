@@ -94,7 +94,9 @@ def gpus_at_work(run: EngineRun) -> list[GpuSummary]:
 
 def _gpu_columns(gpus: list[GpuSummary]) -> dict[str, Any]:
     names = sorted({gpu.name for gpu in gpus if gpu.name})
-    used = [gpu.memory_used_bytes.max for gpu in gpus if gpu.memory_used_bytes and gpu.memory_used_bytes.max]
+    used = [
+        gpu.memory_used_bytes.max for gpu in gpus if gpu.memory_used_bytes and gpu.memory_used_bytes.max is not None
+    ]
     busy = [gpu.utilization.mean for gpu in gpus if gpu.utilization and gpu.utilization.mean is not None]
     power = [gpu.power_w.mean for gpu in gpus if gpu.power_w and gpu.power_w.mean is not None]
     heat = [gpu.temperature_c.max for gpu in gpus if gpu.temperature_c and gpu.temperature_c.max is not None]
@@ -102,8 +104,9 @@ def _gpu_columns(gpus: list[GpuSummary]) -> dict[str, Any]:
         "gpus": len(gpus) or None,
         "gpu_name": "; ".join(names) or None,
         "gpu_utilization_mean": sum(busy) / len(busy) if busy else None,
-        "gpu_memory_used_max_bytes": sum(used) if used else None,
-        "gpu_power_mean_w": sum(power) if power else None,
+        # A sum that lacks one of them would be no sum of all.
+        "gpu_memory_used_max_bytes": sum(used) if used and len(used) == len(gpus) else None,
+        "gpu_power_mean_w": sum(power) if power and len(power) == len(gpus) else None,
         "gpu_temperature_max_c": max(heat, default=None),
     }
 
@@ -113,7 +116,7 @@ COLUMNS = Row.__struct_fields__
 
 def append(folder: Path, row: Row) -> Path:
     """Adds the row, below a header where the file is new. Raises StorageError where it cannot, or where the file has
-    other columns.
+    another header.
 
     The file is locked (flock) meanwhile. A last line that a crash tore is taken away: what it said stands in its run's
     own file, which is written first.
@@ -153,7 +156,7 @@ def _sound(path: Path, content: bytes) -> tuple[int, bytes]:
     if header.startswith(content):  # nothing, a torn header, or the whole of it and no row
         return 0, header
     if not content.startswith(header):
-        raise StorageError(f"{path} has other columns than this version writes: move it away")
+        raise StorageError(f"{path} begins with another line of columns than this version writes: move it away")
     if content.endswith(b"\n"):
         return len(content), b""
     torn_from = content.rfind(b"\n") + 1
