@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -126,6 +126,24 @@ def test_what_a_run_that_broke_off_has_cost_is_said(tmp_path: Path, capsys: pyte
     out = capsys.readouterr().out
     assert "200 tokens in, 40 out; $0.06; asked again: 1 for a duplicate" in out
     assert f"1 prompt in {tmp_path / 'set.json'} (1 new)" in out
+
+
+def test_what_another_run_has_written_meanwhile_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "set.json"
+    others = [{"prompt": "Theirs", "category": "coding", "output_len": 9}]
+
+    def script() -> Iterator[Reply]:
+        yield written("One")
+        file.write_text(json.dumps(others))
+        yield written("Two")
+
+    flags = (*MODEL, "--count=2", "--categories=coding")
+    with chat_api(script()) as asked, pytest.raises(UsageError, match="changed meanwhile"):
+        generate(asked, file, *flags)
+    assert prompts(file) == others
+    assert "200 tokens in, 40 out" in capsys.readouterr().out  # both were paid for
 
 
 def test_a_reader_that_has_gone_does_not_end_it(tmp_path: Path) -> None:

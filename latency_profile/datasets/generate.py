@@ -31,16 +31,12 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Outcome:
     """What came of it. Tokens are None where the server did not always tell them."""
 
+    answers: int = 0
     made: int = 0
     asked_again: Counter[str] = field(default_factory=Counter)  # by reason
     unfilled: list[tuple[Order, str]] = field(default_factory=list)  # with the last reason
     input_tokens: int | None = 0
     output_tokens: int | None = 0
-
-    @property
-    def asked(self) -> int:
-        """Answers that came."""
-        return self.made + self.asked_again.total() + len(self.unfilled)
 
 
 def read(path: Path) -> list[Prompt]:
@@ -91,6 +87,7 @@ def generate(
             if attempt:
                 outcome.asked_again[fault] += 1
             answer = endpoint.write(model, question(order.otherwise(attempt), earlier), max_tokens)
+            outcome.answers += 1
             outcome.input_tokens = _sum(outcome.input_tokens, answer.input_tokens)
             outcome.output_tokens = _sum(outcome.output_tokens, answer.output_tokens)
             text = plain(answer.text)
@@ -104,9 +101,9 @@ def generate(
             continue
         limit = CATEGORIES[order.category].max_output
         prompts.append(Prompt(prompt=text, category=order.category, output_len=limit))
+        keep(prompts)
         seen.add(text)
         outcome.made += 1
-        keep(prompts)
         say(f"{number}/{len(left)} {order.category}: {len(text.split())} words")
 
 

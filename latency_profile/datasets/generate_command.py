@@ -74,6 +74,14 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
         return Exit.DONE
     folder = Folder(path.parent, "--output")
     folder.check()
+
+    def keep(prompts: Sequence[generating.Prompt]) -> None:
+        if generating.read(path) != prompts[:-1]:
+            raise UsageError(
+                f"--output: {path} was changed meanwhile, by another run or a person; nothing is overwritten"
+            )
+        folder.replace(path.name, generating.encoded(prompts))
+
     outcome = generating.Outcome()
     try:
         generating.generate(
@@ -84,11 +92,11 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
             outcome,
             again=again,
             max_tokens=max_tokens,
-            keep=lambda prompts: folder.replace(path.name, generating.encoded(prompts)),
+            keep=keep,
             say=_say,
         )
     finally:  # what was paid for is said, whatever ended it
-        if outcome.asked:
+        if outcome.answers:
             _say(_summary(outcome, tariff))
             _say(f"{_counted(len(there) + outcome.made, 'prompt')} in {path} ({outcome.made} new)")
     return Exit.UNUSABLE if outcome.unfilled else Exit.DONE
@@ -185,7 +193,7 @@ def _summary(outcome: generating.Outcome, tariff: _Tariff) -> str:
         if price is None:
             parts.append("cost unknown")
         else:
-            parts.append(dollars(price.of(outcome.asked, outcome.input_tokens, outcome.output_tokens)))
+            parts.append(dollars(price.of(outcome.answers, outcome.input_tokens, outcome.output_tokens)))
     again = [f"{number} for {fault}" for fault, number in outcome.asked_again.most_common()]
     parts += [f"asked again: {', '.join(again)}"] if again else []
     if outcome.unfilled:

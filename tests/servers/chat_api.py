@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -39,7 +39,7 @@ class Asked:
 
 
 @contextlib.contextmanager
-def chat_api(replies: Sequence[Reply], models: Reply | None = None) -> Iterator[Asked]:
+def chat_api(replies: Iterable[Reply], models: Reply | None = None) -> Iterator[Asked]:
     """Serves the replies in turn to posts of /v1/chat/completions, and `models` at /v1/models."""
     rest = iter(replies)
 
