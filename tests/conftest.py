@@ -57,7 +57,7 @@ def smollm2_tokenizer(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def llamacpp_server(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base URL of a real llama.cpp server: 4 slots of 2048 tokens, two threads, the model `smollm2-135m`."""
+    """The base URL of a real llama.cpp server: 4 slots of 2048 tokens, one thread, the model `smollm2-135m`."""
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.fail("no xllamacpp: pip install -r requirements-test.txt, as `make test` does")
     port = free_port()

@@ -22,7 +22,7 @@ def run(model: str, port: int, name: str) -> None:
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT_TOKENS
     params.n_gpu_layers = 0
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = 1  # two would wait for each other, spinning, wherever another test takes a core
     params.endpoint_metrics = params.endpoint_slots = params.endpoint_props = True
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before the server's threads start, so that they inherit it
