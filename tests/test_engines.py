@@ -188,6 +188,7 @@ def test_a_server_that_runs_already(tmp_path: Path) -> None:
     dataset(tmp_path / "benchmark_dataset.json", 18)
     with running_simulator(tmp_path, "--engine", "instant") as server:
         command = [sys.executable, str(ROOT / "benchmark_engines.py"), f"--url={server.url}", "--tokenizer=bundled"]
+        command += ["--", "--machine-cost=2.5"]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path, env=environment()
         )
@@ -198,7 +199,10 @@ def test_a_server_that_runs_already(tmp_path: Path) -> None:
     assert run["result"]["metrics"]["num_prompts_succeeded"] == 18
     assert run["command"] is None
     assert "=== RESULTS FOR unknown ===" in done.stdout
-    assert tuple(rows(tmp_path / "results")[0]) == COLUMNS
+    (row,) = rows(tmp_path / "results")
+    assert tuple(row) == COLUMNS
+    whole = 2.5 / 3600 / run["result"]["throughput"]["output_tokens_per_s"] * 1e6
+    assert float(row["usd_per_million_output_tokens"]) == pytest.approx(whole)
 
 
 @pytest.mark.slow

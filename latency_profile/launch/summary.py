@@ -21,7 +21,7 @@ MS_PER_S = 1000.0
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The columns, in order. Times in s, memory in bytes. Over all requests of the run, as the compatibility metrics
-    are; of GPUs over all that were at work. None: there is no such number."""
+    are, but for cost (of the measured window); of GPUs over all that were at work. None: there is no such number."""
 
     date: str
     backend: str
@@ -46,6 +46,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_used_max_bytes: float | None
     gpu_power_mean_w: float | None
     gpu_temperature_max_c: float | None
+    usd_per_million_output_tokens: float | None  # the machines' whole price over these tokens
+    usd_per_million_total_tokens: float | None
     start_s: float | None
     reason: str | None
     file: str  # last: it shows that a line is whole
@@ -55,6 +57,7 @@ def row_of(run: EngineRun) -> Row:
     """The run's row."""
     flat = run.metrics
     counts = None if run.result is None else run.result.load.counts
+    cost = None if run.result is None else run.result.cost
 
     def seconds(name: str) -> float | None:
         value: float | None = flat.get(f"{name}_ms")
@@ -79,6 +82,8 @@ def row_of(run: EngineRun) -> Row:
         tpot_mean_s=seconds("avg_TPOT"),
         itl_p99_s=seconds("p99_ITL"),
         **_gpu_columns(gpus_at_work(run)),
+        usd_per_million_output_tokens=cost.usd_per_million_output_tokens if cost else None,
+        usd_per_million_total_tokens=cost.usd_per_million_total_tokens if cost else None,
         start_s=run.start_s,
         reason=" ".join(run.reasons) or None,
         file=f"{run.stem}.json",
