@@ -1,5 +1,5 @@
-"""Runs the cells of a study on an engine: repeats in random order. The first run of each cell is not counted, nor is
-the single request that goes before each run.
+"""Runs the cells of a study on an engine: repeats in random order. The first run of each cell on an engine is not
+counted, nor is the single request that goes before each run.
 
 Each cell is run in full and, where it generates more than one token, with one output token a request: its prefill.
 """
@@ -69,18 +69,23 @@ def measure(
         engine = running.enter_context(opens())
         ready = engine.ready
         _check(cells, ready)
+        warm: set[int] = set()  # cells that this engine has run already
         for number, turn in enumerate(turns, 1 - len(cells)):
             runs = found[turn.cell]
             if runs.trouble is not None:
                 continue
             try:
+                if turn.repeat != NOT_COUNTED and turn.cell not in warm:  # an engine that was started again is cold
+                    _run(engine, runs.cell, Turn(turn.cell, NOT_COUNTED, False), ready.vocabulary, seed)
                 ran = _run(engine, runs.cell, turn, ready.vocabulary, seed)
+                warm.add(turn.cell)
             except Stopped:
                 return Measured(ready, found, stopped=True)
             except EngineLost as error:
                 runs.trouble, runs.tail = str(error), error.tail
                 tell(f"{runs.cell.study} {runs.cell.label}: {error}")
                 running.close()
+                warm.clear()
                 if any(found[later.cell].trouble is None for later in turns[number + len(cells) :]):
                     try:
                         engine = running.enter_context(opens())
