@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,22 @@ def test_a_study_that_the_model_is_too_short_for_costs_no_other(smollm2_gguf: Pa
     assert long["output_tokens_per_s"] is None
 
 
+def test_results_that_cannot_be_stored_are_kept_elsewhere(smollm2_gguf: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with running(smollm2_gguf, folder, batches=1, until="[1/") as (process, _):
+        folder.rmdir()
+        folder.write_text("")  # a file now
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 6, said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: cannot write ")]
+    kept = Path(line.rpartition("; everything is in ")[2])
+    try:
+        assert len(result_of(kept)["studies"][0]["cells"]) == 2
+        assert {path.suffix for path in kept.iterdir()} >= {".json", ".csv", ".log"}
+    finally:
+        shutil.rmtree(kept)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
     smollm2_gguf: Path, tmp_path: Path, number: int, code: int
@@ -193,6 +210,7 @@ def test_nothing_is_left_of_a_program_that_is_killed(smollm2_gguf: Path, tmp_pat
             ["--engine=llamacpp", "--model=GGUF", "--batch-sizes=1", "--input-len=9000"],
             "batch-size 1: a request of 9064 tokens, prompt and answer together; ",
         ),
+        (["--output-dir=/proc/nowhere"], "--output-dir: cannot write to /proc/nowhere: "),
         (["--engine-python=/nowhere/python"], "--engine-python /nowhere/python: there is no such program"),
     ],
 )
@@ -200,7 +218,7 @@ def test_bad_input_is_one_line_and_nothing_is_left(
     smollm2_gguf: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     given = [argument.replace("GGUF", str(smollm2_gguf)) for argument in arguments]
-    done = offline(*given, f"--output-dir={tmp_path}")
+    done = offline(f"--output-dir={tmp_path}", *given)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {said}"), done.stderr
     assert done.stderr.count("\n") == 1

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 from latency_profile import __version__
 from latency_profile.engines.exchange import Load, Ready
 from latency_profile.engines.process import EngineLost, EngineProcess, Stopped
-from latency_profile.errors import Exit, UsageError
+from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.interrupt import Interrupt, interrupts
 from latency_profile.offline import finding, pictures, studies
 from latency_profile.offline.files import files
@@ -22,7 +22,7 @@ from latency_profile.offline.structure import EngineSaid, OfflineResult, Study
 from latency_profile.offline.studies import Cell
 from latency_profile.offline.text import lines
 from latency_profile.provenance import processor
-from latency_profile.storage import open_place
+from latency_profile.storage import Store, open_place
 from latency_profile.workload import WorkloadSpec, prepare
 from latency_profile.workload import tokenizer as tokenizers
 
@@ -30,7 +30,8 @@ from latency_profile.workload import tokenizer as tokenizers
 def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     """Measures, prints and stores. Raises ProfileError. UNUSABLE where a cell has no figures or wrong ones."""
     flags = read(arguments)
-    place = open_place(flags.output_dir)  # before hours are spent
+    place = open_place(flags.output_dir)
+    place.check()  # before hours are spent
     cells = {study: _cells(study, flags) for study in flags.study}
     with TemporaryDirectory(prefix="latency-profile-") as folder, interrupts() as interrupt:
         log = Path(folder) / "engine.log"
@@ -39,10 +40,10 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
             return interrupt.exit_code
         result = _result(flags, cells, measured, engines, interrupt)
         print("\n".join(lines(result)))
-        for name, data in files(result).items():
-            print(place.put(name, data))
+        found = files(result)
         if log.stat().st_size:
-            print(place.put(f"{flags.engine}-offline-{result.date}.log", log.read_bytes()))
+            found[f"{flags.engine}-offline-{result.date}.log"] = log.read_bytes()
+        _store(place, found)
     if not pictures.available():
         print(pictures.LACKING, file=sys.stderr)
     for runs in measured:
@@ -83,6 +84,18 @@ def _measured(
         if measured.stopped:
             break
     return found, engines
+
+
+def _store(place: Store, found: Mapping[str, bytes]) -> None:
+    """Raises StorageError where the place takes no more; all files are in a folder of this machine then."""
+    try:
+        for name, data in found.items():
+            print(place.put(name, data), flush=True)
+    except StorageError as error:
+        kept = Path(mkdtemp(prefix="latency-profile-results-"))
+        for name, data in found.items():
+            (kept / name).write_bytes(data)
+        raise StorageError(f"{error}; everything is in {kept}") from error
 
 
 def _shared(loads: Mapping[str, Load]) -> Iterable[tuple[Load, list[str]]]:
