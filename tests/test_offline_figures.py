@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -197,6 +198,42 @@ def test_a_prefill_that_took_longer_than_the_full_run_prices_nothing_apart() -> 
     assert found.usd_per_million_tokens.total > 0
 
 
+def test_a_total_price_needs_no_prefill() -> None:
+    measured = runs()
+    measured.prefill = []  # broken off before
+    cost = cell_result(measured, 3.6).usd_per_million_tokens
+    assert cost is not None and (cost.input, cost.output) == (None, None)
+    assert cost.total == pytest.approx(0.001 * 2.0 / 768 * 1e6)
+
+
+def test_requests_of_one_run_are_not_independent() -> None:
+    """64 requests of a static batch end together: three runs tell as much as three values, not as 192."""
+    cell = studies.batch_size([64], Lengths.fixed(8), Lengths.fixed(4), 0)[0]
+    static = [
+        Ran(seconds, [0.1] * 64, [seconds] * 64, list(cell.inputs), list(cell.outputs)) for seconds in (1.0, 2.0, 3.0)
+    ]
+    found = cell_result(CellRuns(cell, static), None).request_latency
+    assert found is not None and found.n == 192
+    assert (found.p50_s, found.p50_low_s, found.p50_high_s) == (2.0, None, None)
+    assert (found.p95_s, found.p95_high_s) == (3.0, None)
+
+
+def test_percentiles_of_requests_hold_the_truth_where_runs_differ() -> None:
+    """Runs whose level varies: the interval of 40 runs holds the true median in 95 % of trials, and not in 30 %."""
+    cell = studies.batch_size([16], Lengths.fixed(8), Lengths.fixed(4), 0)[0]
+    random, held, trials = np.random.default_rng(0), 0, 200
+    for _ in range(trials):
+        levels = random.normal(10, 1, 40)
+        made = [
+            Ran(20, [0.1] * 16, (level + random.normal(0, 0.1, 16)).tolist(), list(cell.inputs), list(cell.outputs))
+            for level in levels
+        ]
+        found = cell_result(CellRuns(cell, made), None).request_latency
+        assert found is not None and found.p50_low_s is not None and found.p50_high_s is not None
+        held += found.p50_low_s <= 10 <= found.p50_high_s
+    assert held >= 0.92 * trials
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -253,6 +290,45 @@ def test_the_knee_is_where_throughput_grows_slower_than_the_root_of_the_size() -
 
 def test_the_knee_does_not_depend_on_the_order_of_the_sizes() -> None:
     assert knee(studies.BATCH_SIZE, GROWING[::-1]) == "8"
+
+
+def test_noise_has_no_knee_and_a_dip_is_none() -> None:
+    unsure = [cell_at(1, 192, 0.2), cell_at(2, 257, 0.4), cell_at(4, 434, 0.5)]
+    assert knee(studies.BATCH_SIZE, unsure) is None
+    assert "knee" not in " ".join(finding(studies.BATCH_SIZE, unsure))
+    dipping = [cell_at(10, 214), cell_at(50, 1000), cell_at(100, 1900), cell_at(200, 1200), cell_at(500, 5000)]
+    assert knee(studies.REQUEST_COUNT, dipping) is None  # it grows on behind the dip
+    assert len(finding(studies.REQUEST_COUNT, dipping)) == 2  # the highest, and the fall
+
+
+@pytest.mark.parametrize("rates", [[100, 100, 100], [100, 90, 70]])
+def test_without_growth_the_knee_is_at_the_smallest_size_or_below(rates: list[float]) -> None:
+    cells = [cell_at(size, rate) for size, rate in zip((4, 8, 16), rates, strict=True)]
+    assert knee(studies.BATCH_SIZE, cells) == "4"
+    (said,) = [line for line in finding(studies.BATCH_SIZE, cells) if "knee" in line]
+    assert said.startswith("The knee is at batch size 4 or below it: from there to 8 throughput changes ")
+    assert said.endswith(" would be the square root of the sizes' ratio; no larger size reaches its own.")
+
+
+def test_two_runs_have_a_knee_by_their_values_and_say_so() -> None:
+    cells = [with_rate(cell_at(size, 1), rate) for size, rate in ((1, 10.0), (2, 19.0), (4, 20.0))]
+    assert knee(studies.BATCH_SIZE, cells) == "2"
+    assert "1.05 times (too few runs for an interval)" in finding(studies.BATCH_SIZE, cells)[1]
+
+
+def with_rate(cell: CellResult, rate: float) -> CellResult:
+    return msgspec.structs.replace(cell, output_tokens_per_s=Estimate(value=rate, low=None, high=None))
+
+
+def test_a_rival_without_an_interval_is_not_told_from_the_best() -> None:
+    said = finding(studies.BATCH_SIZE, [cell_at(1, 10), with_rate(cell_at(2, 1), 19), cell_at(4, 40)])
+    assert said[0].endswith("which is not told from 2.")
+
+
+def test_shapes_have_a_best_and_no_knee_or_fall() -> None:
+    cells = [msgspec.structs.replace(cell_at(1, rate), size=None, label=f"{rate} x 4") for rate in (50, 20, 80)]
+    said = finding(studies.SHAPES, cells)
+    assert said == ["Output throughput is highest at shape 80 x 4: 80.0 tokens/s (79.2 to 80.8)."]
 
 
 def test_findings_say_what_the_intervals_carry() -> None:

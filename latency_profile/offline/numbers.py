@@ -9,7 +9,8 @@ from latency_profile.cost import phases, usd_per_million
 from latency_profile.engines.exchange import Ran
 from latency_profile.offline.measure import CellRuns
 from latency_profile.offline.structure import CellResult, Estimate, Phase, Spread, TokenCost
-from latency_profile.statistics import binomial_ranks, mean_interval
+from latency_profile.statistics import NS_PER_S, Sample, mean_interval, ordered
+from latency_profile.statistics.percentiles import percentile
 
 FEWEST_RUNS = 3  # for an interval
 
@@ -37,8 +38,8 @@ def cell_result(runs: CellRuns, price_per_hour_usd: float | None, utilization: f
         runs=len(full),
         trouble=wrong or runs.trouble,
         batch_generation_time_s=mean,
-        batch_latency=_spread(seconds),
-        request_latency=_spread(np.array([end for ran in full for end in ran.end_s])),
+        batch_latency=_spread([[each] for each in seconds.tolist()]),
+        request_latency=_spread([ran.end_s for ran in full]),
         ttft=_ttft(full),
         requests_per_s=_per_second(len(cell), mean),
         output_tokens_per_s=_per_second(outputs, mean),
@@ -111,33 +112,27 @@ def _phase(seconds: Estimate | None, tokens: int) -> Phase | None:
 
 
 def _ttft(full: Sequence[Ran]) -> Spread | None:
-    first = [at for ran in full for at in ran.first_s]
-    known = [at for at in first if at is not None]
-    return _spread(np.array(known)) if len(known) == len(first) else None
+    first = [[at for at in ran.first_s if at is not None] for ran in full]
+    return _spread(first) if [*map(len, first)] == [len(ran.first_s) for ran in full] else None
 
 
-def _spread(values: NDArray[np.float64]) -> Spread | None:
-    """Linear percentiles, as NumPy has them; the interval's ends are values."""
+def _spread(by_run: Sequence[Sequence[float]]) -> Spread | None:
+    """Of all values, s, in their runs: those of one run are not independent, as a slow run makes all of them slow."""
+    values = np.array([value for run in by_run for value in run])
     if not len(values):
         return None
-    ordered = np.sort(values)
-
-    def known(level: float) -> tuple[float, float | None, float | None]:
-        low, high = binomial_ranks(len(ordered), level)
-        ends = (None if rank is None else float(ordered[rank - 1]) for rank in (low, high))
-        return float(np.quantile(ordered, level)), *ends  # type: ignore[return-value]
-
-    p50, p50_low, p50_high = known(0.5)
-    p95, p95_low, p95_high = known(0.95)
+    sample, known = ordered(Sample(values * NS_PER_S, per_request=np.array([*map(len, by_run)])))
+    p50, p95 = (percentile(sample, known, level, memory=1.0) for level in (0.5, 0.95))
+    assert p50.value_s is not None and p95.value_s is not None  # there are values
     return Spread(
-        n=len(ordered),
-        p50_s=p50,
-        p50_low_s=p50_low,
-        p50_high_s=p50_high,
-        p95_s=p95,
-        p95_low_s=p95_low,
-        p95_high_s=p95_high,
-        max_s=float(ordered[-1]),
+        n=len(values),
+        p50_s=p50.value_s,
+        p50_low_s=p50.low_s,
+        p50_high_s=p50.high_s,
+        p95_s=p95.value_s,
+        p95_low_s=p95.low_s,
+        p95_high_s=p95.high_s,
+        max_s=float(values.max()),
     )
 
 
@@ -145,8 +140,10 @@ def _cost(
     price: float | None, inputs: int, outputs: int, whole: Estimate | None, prefill: Estimate | None
 ) -> TokenCost | None:
     total = None if price is None or whole is None else usd_per_million(price, (inputs + outputs) / whole.value)
-    if price is None or whole is None or prefill is None or total is None:
+    if price is None or whole is None or total is None:
         return None
+    if prefill is None:  # it was broken off before one was measured
+        return TokenCost(input=None, output=None, total=total)
     split = phases(price, prefill.value, whole.value, inputs, outputs)
     taken, made = split.usd_per_million_input_tokens, split.usd_per_million_output_tokens
     return TokenCost(

@@ -22,7 +22,8 @@ class Estimate(_Whole, frozen=True, kw_only=True):
 
 
 class Spread(_Whole, frozen=True, kw_only=True):
-    """Times of single runs or requests, s."""
+    """Times of single runs or requests, s. Requests of one run are not independent: their intervals come from how much
+    the runs differ."""
 
     n: Count
     p50_s: Positive
@@ -48,7 +49,7 @@ class TokenCost(_Whole, frozen=True, kw_only=True):
     input: Annotated[
         float | None,
         Meta(
-            description="price of the prefill's time over the prompts' tokens; null: it took longer than the full run"
+            description="price of the prefill's time over the prompts' tokens; null: not measured, or longer than all"
         ),
     ]
     output: Annotated[
@@ -94,7 +95,7 @@ class Study(_Whole, frozen=True, kw_only=True):
     best: Annotated[str | None, Meta(description="label of the cell with the highest output throughput")]
     knee: Annotated[
         str | None,
-        Meta(description="label of the last cell before throughput grows slower than the square root of the size"),
+        Meta(description="label of the first cell from which throughput grows slower than the square root of the size"),
     ]
     finding: Annotated[list[str], Meta(description="sentences, each carried by the figures")]
 
