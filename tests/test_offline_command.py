@@ -124,6 +124,18 @@ def test_a_data_set_with_its_own_lengths(smollm2_gguf: Path, smollm2_tokenizer: 
     assert f"* Avg Generation Tokens:        {sum(range(3, 9)) / 6:.2f}" in done.stdout
 
 
+def test_a_data_set_that_is_drawn(smollm2_gguf: Path, tmp_path: Path) -> None:
+    done = offline(
+        "--engine=llamacpp", f"--model={smollm2_gguf}", "--study=dataset", "--num-prompts=6", "--threads=1",
+        "--input-len=12", "--input-len-stddev=3", "--output-len=4", f"--output-dir={tmp_path}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (cell,) = result_of(tmp_path)["studies"][0]["cells"]
+    assert (cell["requests"], cell["output_tokens"]) == (6, 24)
+    assert 6 < cell["input_tokens"] / 6 < 18
+    assert cell["input_tokens"] != 6 * 12
+
+
 def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, tmp_path: Path) -> None:
     with running(smollm2_gguf, tmp_path, batches=5, after="[3/") as (process, engine):
         os.kill(engine, signal.SIGKILL)
@@ -197,7 +209,10 @@ def test_nothing_is_left_of_a_program_that_is_killed(smollm2_gguf: Path, tmp_pat
         (["--gpu-price=2", "--utilization=1.2"], "--utilization: got '1.2', takes a share above 0 and at most 1"),
         (["--utilization=0.4"], "--utilization: takes --gpu-price beside it"),
         (["--output-len=0"], "--output-len: got '0', takes a whole number, 1 or more"),
-        (["--study=dataset"], "--study dataset: --dataset is missing, takes a data set's file beside it"),
+        (
+            ["--study=dataset"],
+            "--study dataset: takes a data set's file (--dataset), or lengths to draw (--",
+        ),
         (["--engine=llamacpp"], "--model None: llama.cpp takes a GGUF file"),
         (["--engine=llamacpp", "--model=/nowhere.gguf"], "--model /nowhere.gguf: llama.cpp takes a GGUF file"),
         (["--engine=llamacpp", "--model=GGUF", "--device=gpu"], "--device gpu: llama.cpp sees no GPU here"),

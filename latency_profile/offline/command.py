@@ -112,6 +112,8 @@ def _cells(study: str, flags: Flags) -> list[Cell]:
         return studies.request_count(flags.request_counts, flags.inputs, flags.outputs, flags.seed)
     if study == studies.SHAPES:
         return studies.shapes(flags.input_lens, flags.output_lens, flags.num_requests, flags.seed)
+    if flags.dataset is None:
+        return [studies.drawn(flags.num_prompts, flags.inputs, flags.outputs, flags.seed)]
     return [_dataset(flags)]
 
 

@@ -118,13 +118,17 @@ class Flags:
 def read(arguments: Sequence[str]) -> Flags:
     """Raises UsageError, one line that names the flag, what it got and what it takes."""
     given = vars(_parser().parse_args(arguments))
+    drawn = all(given[name] is not None for name in _LENGTHS)
+    given |= {name: default for name, default in _LENGTHS.items() if given[name] is None}
     flags = Flags(
         **{name: _value(name, given[name]) if name in _KINDS else given[name] for name in Flags.__dataclass_fields__}
     )
     if flags.utilization is not None and flags.gpu_price is None:
         raise UsageError("--utilization: takes --gpu-price beside it")
-    if DATASET in flags.study and flags.dataset is None:
-        raise UsageError("--study dataset: --dataset is missing, takes a data set's file beside it")
+    if DATASET in flags.study and flags.dataset is None and not drawn:
+        raise UsageError(
+            "--study dataset: takes a data set's file (--dataset), or lengths to draw (--input-len, --output-len)"
+        )
     if flags.dataset is not None and DATASET not in flags.study:
         raise UsageError(f"--dataset: --study is {','.join(flags.study)}; a data set takes --study dataset")
     return flags
@@ -139,6 +143,7 @@ def _study(value: object) -> tuple[str, ...]:
     return tuple(study for study in STUDIES if study != DATASET) if ALL in wanted else wanted
 
 
+_LENGTHS = {"input_len": "128", "output_len": "64"}  # where nothing is said
 _COUNT = kinds.whole(1)
 _COUNTS = kinds.listed(_COUNT, "whole numbers above 0, separated by commas", once=True)
 _STDDEV = kinds.number(minimum=0)
@@ -176,8 +181,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--study", default=BATCH_SIZE, metavar="LIST", help=f"{', '.join(STUDIES)}, or all but the last")
     what.add_argument("--batch-sizes", default="4,8,16,32,64,128", metavar="LIST", help="default: %(default)s")
     what.add_argument("--num-batches", metavar="N", help="timed runs of each batch (default: 20; 5; data set: 1)")
-    what.add_argument("--input-len", default="128", metavar="N", help="tokens of a prompt (default: %(default)s)")
-    what.add_argument("--output-len", default="64", metavar="N", help="tokens to generate (default: %(default)s)")
+    what.add_argument("--input-len", metavar="N", help=f"tokens of a prompt (default: {_LENGTHS['input_len']})")
+    what.add_argument("--output-len", metavar="N", help=f"tokens to generate (default: {_LENGTHS['output_len']})")
     what.add_argument(
         "--input-len-stddev", default="0", metavar="X", help="lengths are drawn from a normal distribution"
     )
@@ -187,7 +192,11 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--request-counts", default="10,50,100,200,500", metavar="LIST", help="default: %(default)s")
     what.add_argument("--input-lens", default="128,512", metavar="LIST", help="of the shapes (default: %(default)s)")
     what.add_argument("--output-lens", default="16,64", metavar="LIST", help="likewise (default: %(default)s)")
-    what.add_argument("--dataset", metavar="PATH", help="ShareGPT JSON, or JSON Lines of prompt and output_len")
+    what.add_argument(
+        "--dataset",
+        metavar="PATH",
+        help="ShareGPT JSON, or JSON Lines of prompt and output_len; without it lengths are drawn",
+    )
     what.add_argument("--num-prompts", default="1000", metavar="N", help="of the data set (default: %(default)s)")
     what.add_argument("--seed", default="0", metavar="N", help="of prompts, lengths, order and random weights")
     engine = flags.add_argument_group("the engine")

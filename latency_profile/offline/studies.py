@@ -76,6 +76,11 @@ def dataset(prompts: Sequence[Sequence[int]], outputs: Sequence[int]) -> Cell:
     return Cell(DATASET, str(len(prompts)), None, inputs, tuple(outputs), tuple(map(tuple, prompts)))
 
 
+def drawn(requests: int, inputs: Lengths, outputs: Lengths, seed: int) -> Cell:
+    """In place of a data set: as many requests, with its lengths' distributions."""
+    return _drawn(DATASET, str(requests), None, requests, inputs, outputs, seed)
+
+
 def prompts_of(cell: Cell, vocabulary: int, key: Sequence[int]) -> list[list[int]]:
     """Token ids for each request of one run. key: whole numbers that no other run of the command has; the same key
     gives the same prompts."""
