@@ -3,6 +3,7 @@
 Imports here are light: `--help` must not wait for what it does not need.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     LOG.from_environment(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign gets a ?, and not an error
+            stream.reconfigure(errors="replace")
     try:
         with ending(_ended):
             return int(command(arguments))

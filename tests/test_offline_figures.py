@@ -219,7 +219,7 @@ def test_requests_of_one_run_are_not_independent() -> None:
 
 
 def test_percentiles_of_requests_hold_the_truth_where_runs_differ() -> None:
-    """Runs whose level varies: the interval of 40 runs holds the true median in 95 % of trials, and not in 30 %."""
+    """Runs whose level varies: the interval of 40 runs holds the true median in 95 % of trials."""
     cell = studies.batch_size([16], Lengths.fixed(8), Lengths.fixed(4), 0)[0]
     random, held, trials = np.random.default_rng(0), 0, 200
     for _ in range(trials):

@@ -11,7 +11,7 @@ from latency_profile.offline import studies
 from latency_profile.offline.measure import Measured, measure
 from latency_profile.workload import Lengths
 
-READY = Ready("an engine", "1", "a model", "CPU", None, 1000, 4096, 4, True, 1.0)
+READY = Ready("an engine", "1", "a model", "CPU", None, 1000, 4096, 8192, 4, True, 1.0)
 
 
 class Engine:

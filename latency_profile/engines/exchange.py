@@ -56,6 +56,7 @@ class Ready(Message):
     dtype: str | None  # None: the engine does not say
     vocabulary: int  # tokens
     max_model_len: int  # prompt and answer together
+    longest: int  # the same, of the model itself, whatever it was loaded for
     at_once: int | None  # requests that it works on at once; None: it does not say
     continuous: bool  # whether a request may begin while others run
     load_s: float

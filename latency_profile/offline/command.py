@@ -4,6 +4,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -39,11 +40,15 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
         if not engines:
             return interrupt.exit_code
         result = _result(flags, cells, measured, engines, interrupt)
-        print("\n".join(lines(result)))
         found = files(result)
         if log.stat().st_size:
             found[f"{flags.engine}-offline-{result.date}.log"] = log.read_bytes()
-        _store(place, found)
+        said = lines(result)
+        try:
+            said += _store(place, found)
+        finally:
+            with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still to be right
+                print("\n".join(said), flush=True)
     if not pictures.available():
         print(pictures.LACKING, file=sys.stderr)
     for runs in measured:
@@ -69,7 +74,10 @@ def _measured(
             return EngineProcess(python, wanted, log, environ, flags.timeout, lambda: bool(interrupt))
 
         try:
-            measured = measure(together, [flags.repeats(cell.study) for cell in together], flags.seed, opens, _tell)
+            repeats = [flags.repeats(cell.study) for cell in together]
+            measured = measure(
+                together, repeats, flags.seed, opens, _tell, [cell for of in cells.values() for cell in of]
+            )
         except Stopped:
             break
         except (EngineLost, UsageError) as error:  # what other studies have measured stays
@@ -86,11 +94,11 @@ def _measured(
     return found, engines
 
 
-def _store(place: Store, found: Mapping[str, bytes]) -> None:
-    """Raises StorageError where the place takes no more; all files are in a folder of this machine then."""
+def _store(place: Store, found: Mapping[str, bytes]) -> list[str]:
+    """Where each file is. Raises StorageError where the place takes no more; all files are in a folder of this machine
+    then."""
     try:
-        for name, data in found.items():
-            print(place.put(name, data), flush=True)
+        return [place.put(name, data) for name, data in found.items()]
     except StorageError as error:
         kept = Path(mkdtemp(prefix="latency-profile-results-"))
         for name, data in found.items():

@@ -6,7 +6,7 @@ import io
 import msgspec
 
 from latency_profile.offline import pictures
-from latency_profile.offline.structure import CellResult, Estimate, OfflineResult, Spread
+from latency_profile.offline.structure import CellResult, Estimate, OfflineResult, Phase, Spread
 
 
 def files(result: OfflineResult) -> dict[str, bytes]:
@@ -49,11 +49,13 @@ def _row(cell: CellResult) -> dict[str, object]:
         **_estimate("requests_per_s", cell.requests_per_s),
         **_estimate("output_tokens_per_s", cell.output_tokens_per_s),
         **_estimate("total_tokens_per_s", cell.total_tokens_per_s),
-        **_estimate("prefill_s", None if cell.prefill is None else cell.prefill.seconds),
-        **_estimate("generation_s", None if cell.generation is None else cell.generation.seconds),
+        **_phase("prefill", cell.prefill),
+        **_phase("generation", cell.generation),
         "usd_per_million_input_tokens": cost and cost.input,
         "usd_per_million_output_tokens": cost and cost.output,
         "usd_per_million_total_tokens": cost and cost.total,
+        "usd_per_million_input_tokens_with_idle": idle and idle.input,
+        "usd_per_million_output_tokens_with_idle": idle and idle.output,
         "usd_per_million_total_tokens_with_idle": idle and idle.total,
         "trouble": cell.trouble,
     }
@@ -63,9 +65,20 @@ def _estimate(name: str, value: Estimate | None) -> dict[str, object]:
     return {name: value and value.value, f"{name}_low": value and value.low, f"{name}_high": value and value.high}
 
 
+def _phase(name: str, phase: Phase | None) -> dict[str, object]:
+    return {
+        **_estimate(f"{name}_s", None if phase is None else phase.seconds),
+        **_estimate(f"{name}_tokens_per_s", None if phase is None else phase.tokens_per_s),
+    }
+
+
 def _spread(name: str, spread: Spread | None) -> dict[str, object]:
     return {
         f"{name}_p50_s": spread and spread.p50_s,
+        f"{name}_p50_low_s": spread and spread.p50_low_s,
+        f"{name}_p50_high_s": spread and spread.p50_high_s,
         f"{name}_p95_s": spread and spread.p95_s,
+        f"{name}_p95_low_s": spread and spread.p95_low_s,
+        f"{name}_p95_high_s": spread and spread.p95_high_s,
         f"{name}_max_s": spread and spread.max_s,
     }

@@ -7,6 +7,7 @@ and not growing at all. Where there are intervals, all that they leave possible 
 a dip behind which throughput grows on.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -81,10 +82,10 @@ def _rivals(top: Estimate, cell: CellResult, found: Sequence[tuple[CellResult, E
 
 
 def _growth(rate: Estimate, later: Estimate) -> tuple[float, float]:
-    """Between which the ratio of two rates lies; their values' own where one has no interval."""
-    if rate.low is None or rate.high is None or later.low is None or later.high is None:
+    """Between which the ratio of two rates lies; their values' own where there were too few runs for an interval."""
+    if rate.low is None or later.low is None:
         return later.value / rate.value, later.value / rate.value
-    return later.low / rate.high, later.high / rate.low
+    return later.low / (rate.high or math.inf), (later.high or math.inf) / rate.low
 
 
 def _sure(rate: Estimate, later: Estimate) -> str:
@@ -99,6 +100,8 @@ def _least(cell: CellResult, later: CellResult) -> float:
 
 
 def _rate(rate: Estimate) -> str:
-    if rate.low is None or rate.high is None:
+    if rate.low is None:
         return f"{rate.value:,.1f} tokens/s"
+    if rate.high is None:
+        return f"{rate.value:,.1f} tokens/s ({rate.low:,.1f} and more)"
     return f"{rate.value:,.1f} tokens/s ({rate.low:,.1f} to {rate.high:,.1f})"

@@ -25,6 +25,7 @@ ENGINES = ("transformers", "llamacpp", "vllm")
 ALL = "all"
 REPEATS = {BATCH_SIZE: 20, SEQUENCE_LENGTH: 5, REQUEST_COUNT: 5, SHAPES: 5, DATASET: 1}
 DEFAULT_SLOTS = 32  # requests at once in an engine whose place for each is made beforehand
+GPU_MEMORY = 0.9  # as vLLM has it
 LONGEST = 1 << 20  # tokens that a length is cut to
 
 _USAGE = "benchmark_offline.py [FLAG …]"
@@ -48,7 +49,7 @@ class Flags:
     dtype: str
     load_format: str
     tensor_parallel_size: int
-    gpu_memory_utilization: float
+    gpu_memory_utilization: float | None
     max_num_batched_tokens: int | None
     max_num_seqs: int | None
     max_model_len: int | None
@@ -101,7 +102,7 @@ class Flags:
             dtype=self.dtype,
             load_format=self.load_format,
             tensor_parallel_size=self.tensor_parallel_size,
-            gpu_memory_utilization=self.gpu_memory_utilization,
+            gpu_memory_utilization=self.gpu_memory_utilization or GPU_MEMORY,
             max_num_batched_tokens=self.max_num_batched_tokens or STEP_TOKENS[study],
             max_num_seqs=slots,
             max_model_len=self.max_model_len or (longest if self.engine == "llamacpp" else None),
@@ -123,6 +124,10 @@ def read(arguments: Sequence[str]) -> Flags:
     flags = Flags(
         **{name: _value(name, given[name]) if name in _KINDS else given[name] for name in Flags.__dataclass_fields__}
     )
+    for name in _NOT_OF[flags.engine]:
+        if given[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: got it with --engine {flags.engine}, which takes no such setting here")
     if flags.utilization is not None and flags.gpu_price is None:
         raise UsageError("--utilization: takes --gpu-price beside it")
     if DATASET in flags.study and flags.dataset is None and not drawn:
@@ -140,9 +145,14 @@ def _value(name: str, value: str | None) -> Any:
 
 def _study(value: object) -> tuple[str, ...]:
     wanted = kinds.listed(kinds.choice((*STUDIES, ALL)), "", once=True).read(value)
-    return tuple(study for study in STUDIES if study != DATASET) if ALL in wanted else wanted
+    return tuple(study for study in STUDIES if study in wanted or study != DATASET) if ALL in wanted else wanted
 
 
+_NOT_OF = {  # what an engine would pass over
+    "vllm": ("threads",),
+    "llamacpp": ("gpu_memory_utilization", "enforce_eager"),
+    "transformers": ("gpu_memory_utilization", "enforce_eager", "max_num_batched_tokens"),
+}
 _LENGTHS = {"input_len": "128", "output_len": "64"}  # where nothing is said
 _COUNT = kinds.whole(1)
 _COUNTS = kinds.listed(_COUNT, "whole numbers above 0, separated by commas", once=True)
@@ -178,7 +188,9 @@ _KINDS: dict[str, kinds.Kind[Any]] = {
 def _parser() -> argparse.ArgumentParser:
     flags = command_flags.CommandFlags(_USAGE, _DESCRIPTION)
     what = flags.add_argument_group("what is run")
-    what.add_argument("--study", default=BATCH_SIZE, metavar="LIST", help=f"{', '.join(STUDIES)}, or all but the last")
+    what.add_argument(
+        "--study", default=BATCH_SIZE, metavar="LIST", help=f"{', '.join(STUDIES)}, or all but the last: all"
+    )
     what.add_argument("--batch-sizes", default="4,8,16,32,64,128", metavar="LIST", help="default: %(default)s")
     what.add_argument("--num-batches", metavar="N", help="timed runs of each batch (default: 20; 5; data set: 1)")
     what.add_argument("--input-len", metavar="N", help=f"tokens of a prompt (default: {_LENGTHS['input_len']})")
@@ -208,11 +220,11 @@ def _parser() -> argparse.ArgumentParser:
     engine.add_argument("--dtype", default="auto", metavar="NAME", help="such as bfloat16 (default: the model's)")
     engine.add_argument("--load-format", choices=("auto", "dummy"), default="auto", help="dummy: random weights")
     engine.add_argument("--tensor-parallel-size", default="1", metavar="N", help="GPUs of the model")
-    engine.add_argument("--gpu-memory-utilization", default="0.9", metavar="X", help="default: %(default)s (vllm)")
+    engine.add_argument("--gpu-memory-utilization", metavar="X", help=f"share of it (default: {GPU_MEMORY}; vllm)")
     engine.add_argument("--max-num-batched-tokens", metavar="N", help="of a step (default: 2048 for batch-size; 4096)")
     engine.add_argument("--max-num-seqs", metavar="N", help="requests at once (default: vLLM's; the largest batch; 32)")
     engine.add_argument("--max-model-len", metavar="N", help="tokens of a request (default: the model's)")
-    engine.add_argument("--threads", metavar="N", help="of the CPU (default: the engine's)")
+    engine.add_argument("--threads", metavar="N", help="of the CPU (default: the engine's; not vllm)")
     engine.add_argument("--enforce-eager", action="store_true", help="no compilation, no CUDA graphs (vllm)")
     engine.add_argument("--timeout", default="1800", metavar="S", help="for loading, and for a batch (%(default)s)")
     rest = flags.add_argument_group("results")

@@ -55,20 +55,27 @@ class Measured:
 
 
 def measure(
-    cells: Sequence[Cell], repeats: Sequence[int], seed: int, opens: Opens, tell: Callable[[str], None]
+    cells: Sequence[Cell],
+    repeats: Sequence[int],
+    seed: int,
+    opens: Opens,
+    tell: Callable[[str], None],
+    beside: Sequence[Cell] = (),
 ) -> Measured:
-    """Runs each cell as often as `repeats` says for it. tell: takes a line of progress.
+    """Runs each cell as often as `repeats` says for it. tell: takes a line of progress; beside: what the same model is
+    to run under other settings, which is refused now too where it can never be.
 
     An engine that is lost is started again; the cell that lost it is not tried again. Raises UsageError where the
-    engine refuses to start or a cell is longer than the model takes, EngineLost where it does not start at all, and
-    Stopped where it was broken off before it had.
+    engine refuses to start or a cell is not for this model, EngineLost where it does not start at all, and Stopped
+    where it was broken off before it had.
     """
     found = [CellRuns(cell) for cell in cells]
     turns = turns_of(cells, repeats, seed)
     with ExitStack() as running:
         engine = running.enter_context(opens())
         ready = engine.ready
-        _check(cells, ready)
+        _check(cells, ready, ready.max_model_len)
+        _check(beside, ready, ready.longest)
         warm: set[int] = set()  # cells that this engine has run already
         for number, turn in enumerate(turns, 1 - len(cells)):
             runs = found[turn.cell]
@@ -126,12 +133,17 @@ def _run(engine: EngineProcess, cell: Cell, turn: Turn, vocabulary: int, seed: i
     return engine.run(Batch(prompts_of(cell, vocabulary, key), outputs))
 
 
-def _check(cells: Sequence[Cell], ready: Ready) -> None:
+def _check(cells: Sequence[Cell], ready: Ready, most: int) -> None:
     for cell in cells:
-        if cell.longest > ready.max_model_len:
+        if cell.longest > most:
             raise UsageError(
                 f"{cell.study} {cell.label}: a request of {cell.longest} tokens, prompt and answer together; "
-                f"{ready.model} takes {ready.max_model_len} at most"
+                f"{ready.model} takes {most} at most"
+            )
+        token = max((max(prompt) for prompt in cell.prompts or ()), default=0)
+        if token >= ready.vocabulary:
+            raise UsageError(
+                f"--tokenizer: it gives token {token}, and {ready.model} has {ready.vocabulary}; takes the model's own"
             )
 
 

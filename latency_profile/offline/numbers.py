@@ -37,6 +37,8 @@ def cell_result(runs: CellRuns, price_per_hour_usd: float | None, utilization: f
         output_tokens=outputs,
         runs=len(full),
         trouble=wrong or runs.trouble,
+        full_runs_s=seconds.tolist(),
+        prefill_runs_s=[_generation_time_s(ran) for ran in prefill_runs],
         batch_generation_time_s=mean,
         batch_latency=_spread([[each] for each in seconds.tolist()]),
         request_latency=_spread([ran.end_s for ran in full]),

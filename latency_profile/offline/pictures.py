@@ -28,7 +28,8 @@ def available() -> bool:
 
 
 def picture(study: Study, subtitle: str) -> bytes | None:
-    """An SVG of output throughput and p50 latency by size, with intervals; None where nothing is compared."""
+    """An SVG of throughput and of the requests' latency by size, with 95 % intervals; None where nothing is compared.
+    A p95 that the runs do not bound has an arrow upwards."""
     found = measured(study.cells)
     if study.name == DATASET or len(found) < 2:
         return None
@@ -40,28 +41,33 @@ def picture(study: Study, subtitle: str) -> bytes | None:
         left, right = figure.subplots(1, 2)
         figure.suptitle(f"{TITLES[study.name]}\n{subtitle}", fontsize=10)
         places = _places(study, found)
+        line = "" if study.name == SHAPES else "-"  # shapes are in no order
         for rates, name in (
             ([rate for _, rate in found], "output"),
             ([cell.total_tokens_per_s for cell, _ in found], "input and output"),
         ):
-            values = [rate.value for rate in rates if rate is not None]
-            left.errorbar(places, values, yerr=_bars(rates), marker="o", capsize=3, label=name)
+            points = [(rate.value, rate.low, rate.high) for rate in rates if rate is not None]
+            _draw(left, places, points, fmt=f"o{line}", label=name)
+        spreads = [cell.request_latency for cell, _ in found if cell.request_latency is not None]
+        p50 = [_in_ms(of.p50_s, of.p50_low_s, of.p50_high_s) for of in spreads]
+        p95 = [_in_ms(of.p95_s, of.p95_low_s, of.p95_high_s) for of in spreads]
+        _draw(right, places, p50, fmt=f"o{line}", color="C2", label="request p50")
+        _draw(right, places, p95, fmt=f"s{line}", color="C3", label="request p95")
         left.set_ylabel("tokens/s")
-        right.plot(places, [_p50_ms(cell) for cell, _ in found], marker="o", color="C2", label="request p50")
         right.set_ylabel("ms until the last token")
         for axes in (left, right):
             axes.set_xlabel(LABELS[study.name])
             axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
             if study.name == SHAPES:
-                axes.set_xticks(places, [cell.label for cell, _ in found])
+                axes.set_xticks(places, [cell.label for cell, _ in found], rotation=30, ha="right")
             else:
                 axes.set_xscale("log", base=2)
                 axes.set_xticks(places, [cell.label for cell, _ in found], minor=False)
                 axes.minorticks_off()
-        if study.knee is not None:
-            place = next(at for at, (cell, _) in zip(places, found, strict=True) if cell.label == study.knee)
-            left.axvline(place, linestyle=":", color="grey", label=f"knee: {study.knee}")
+            if study.knee is not None:
+                place = next(at for at, (cell, _) in zip(places, found, strict=True) if cell.label == study.knee)
+                axes.axvline(place, linestyle=":", color="grey", label=f"knee: {study.knee}")
         left.legend()
         right.legend()
         out = io.BytesIO()
@@ -75,15 +81,21 @@ def _places(study: Study, found: Sequence[tuple[CellResult, Estimate]]) -> list[
     return [cell.size or 0.0 for cell, _ in found]
 
 
-def _bars(rates: Sequence[Estimate | None]) -> list[list[float]]:
-    """Lengths below and above; 0 where there is no interval."""
-    known = [rate for rate in rates if rate is not None]
-    return [
-        [rate.value - (rate.value if rate.low is None else rate.low) for rate in known],
-        [(rate.value if rate.high is None else rate.high) - rate.value for rate in known],
+Point = tuple[float, float | None, float | None]  # value, low and high; None: not known
+
+
+def _draw(axes: Any, places: Sequence[float], points: Sequence[Point], **how: Any) -> None:
+    """Points with bars as far as they are known; one that has a lower end only has an arrow in place of its upper."""
+    values = [value for value, _, _ in points]
+    bars = [
+        [value - (value if low is None else low) for value, low, _ in points],
+        [(value if high is None else high) - value for value, _, high in points],
     ]
+    drawn = axes.errorbar(places, values, yerr=bars, capsize=3, **how)
+    above = [(place, value) for place, (value, low, high) in zip(places, points, strict=True) if low and high is None]
+    if above:
+        axes.plot(*zip(*above, strict=True), marker=10, linestyle="", color=drawn.lines[0].get_color(), markersize=9)
 
 
-def _p50_ms(cell: CellResult) -> float:
-    assert cell.request_latency is not None  # it was measured
-    return cell.request_latency.p50_s * 1e3
+def _in_ms(value: float, low: float | None, high: float | None) -> Point:
+    return value * 1e3, low and low * 1e3, high and high * 1e3

@@ -68,6 +68,8 @@ class CellResult(_Whole, frozen=True, kw_only=True):
     output_tokens: Count
     runs: Annotated[Count, Meta(description="that were timed, without warm-ups")]
     trouble: Annotated[str | None, Meta(description="why the figures must not be used, or are of fewer runs")]
+    full_runs_s: Annotated[list[Positive], Meta(description="batch generation time of each, in the order of the runs")]
+    prefill_runs_s: Annotated[list[Positive], Meta(description="of those with one output token a request")]
     batch_generation_time_s: Annotated[
         Estimate | None,
         Meta(description="from the moment the batch is given until the last token of its last request; mean over runs"),

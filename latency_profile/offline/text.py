@@ -29,53 +29,75 @@ TITLES = {
     DATASET: "Data set",
 }
 _NONE = "-"
+UNBOUNDED = "≥"
 
 
 def lines(result: OfflineResult) -> list[str]:
     """Everything, study by study."""
-    said = [_engine(engine) for engine in result.engines]
+    said = _engines(result.engines)
     for study in result.studies:
         said += ["", *_study(study, result.machine_cost_per_hour_usd is not None)]
-    return [*said, "", *summary(result.studies)]
+    said += ["", *summary(result.studies)]
+    if any(UNBOUNDED in line for line in said):
+        said.append(f"{UNBOUNDED}: the runs give no upper bound")
+    if result.cut_short is not None:
+        said.append(f"Cut short by {result.cut_short}: what had been measured until then.")
+    return said
 
 
-def _engine(engine: EngineSaid) -> str:
-    at_once = "" if engine.requests_at_once is None else f", {engine.requests_at_once} requests at once"
-    batching = "continuous" if engine.continuous_batching else "static"
-    return (
-        f"{engine.engine} {engine.version}: {engine.model}{f' ({engine.dtype})' if engine.dtype else ''} on "
-        f"{engine.device}, {batching} batches{at_once}, loaded in {engine.load_s:.1f} s"
-    )
+def _engines(engines: Sequence[EngineSaid]) -> list[str]:
+    """What they are once, and each start's own settings."""
+    first = engines[0]
+    dtype = f" ({first.dtype})" if first.dtype else ""
+    batching = "continuous" if first.continuous_batching else "static"
+    said = [f"{first.engine} {first.version}: {first.model}{dtype} on {first.device}, {batching} batches"]
+    for engine in engines:
+        at_once = "" if engine.requests_at_once is None else f"{engine.requests_at_once} requests at once, "
+        said.append(f"  {at_once}{engine.max_model_len} tokens each at most, loaded in {engine.load_s:.1f} s")
+    return said
+
+
+_Column = tuple[str, Callable[[CellResult], str]]
 
 
 def _study(study: Study, priced: bool) -> list[str]:
-    columns: list[tuple[str, Callable[[CellResult], str]]] = [
-        (HEADINGS[study.name], lambda cell: cell.label),
+    """Throughput and latency; then, under the same sizes, the phases and the cost."""
+    size: _Column = (HEADINGS[study.name], lambda cell: cell.label)
+    columns: list[_Column] = [
+        size,
         ("runs", lambda cell: str(cell.runs)),
-        ("tokens/s", lambda cell: _interval(cell.output_tokens_per_s)),
+        ("output tokens/s", lambda cell: _interval(cell.output_tokens_per_s)),
+        ("all", lambda cell: _figure(cell.total_tokens_per_s)),
         ("requests/s", lambda cell: _figure(cell.requests_per_s)),
-        ("batch p50 ms", lambda cell: _ms(cell.batch_latency, "p50_s")),
+        ("batch ms p50", lambda cell: _ms(cell.batch_latency, "p50_s")),
         ("p95", lambda cell: _ms(cell.batch_latency, "p95_s")),
-        ("request p50 ms", lambda cell: _ms(cell.request_latency, "p50_s")),
+        ("request ms p50", lambda cell: _ms(cell.request_latency, "p50_s")),
         ("p95", lambda cell: _ms(cell.request_latency, "p95_s")),
+    ]
+    phases: list[_Column] = [
+        size,
         ("prefill tokens/s", lambda cell: _phase(cell.prefill)),
         ("generation tokens/s", lambda cell: _phase(cell.generation)),
     ]
     if priced:
-        columns += [
+        phases += [
             ("$/M in", lambda cell: _usd(cell, "input")),
             ("out", lambda cell: _usd(cell, "output")),
             ("total", lambda cell: _usd(cell, "total")),
         ]
         if any(cell.usd_per_million_tokens_with_idle for cell in study.cells):
-            columns.append(("with idle time", lambda cell: _usd(cell, "total", "usd_per_million_tokens_with_idle")))
-    rows = [[heading for heading, _ in columns], *([cell(each) for _, cell in columns] for each in study.cells)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
-    said = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+            phases.append(("with idle time", lambda cell: _usd(cell, "total", "usd_per_million_tokens_with_idle")))
+    said = [*_grid(columns, study.cells), "", *_grid(phases, study.cells)]
     said += [f"  {study.name} {cell.label}: {cell.trouble}" for cell in study.cells if cell.trouble]
     if study.name == DATASET:
         said += [line for cell in study.cells for line in throughput_block(cell)]
     return said + [f"  {sentence}" for sentence in study.finding]
+
+
+def _grid(columns: Sequence[_Column], cells: Sequence[CellResult]) -> list[str]:
+    rows = [[heading for heading, _ in columns], *([text(cell) for _, text in columns] for cell in cells)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    return ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def throughput_block(cell: CellResult) -> list[str]:
@@ -124,15 +146,17 @@ def _figure(value: Estimate | None) -> str:
 
 
 def _interval(value: Estimate | None) -> str:
-    if value is None or value.low is None or value.high is None:
+    if value is None or value.low is None:
         return _figure(value)
+    if value.high is None:
+        return f"{value.value:,.1f} ({UNBOUNDED}{value.low:,.1f})"
     return f"{value.value:,.1f} ({value.low:,.1f} to {value.high:,.1f})"
 
 
 def _ms(spread: Spread | None, name: str) -> str:
     if spread is None:
         return _NONE
-    unknown = "≥" if name == "p95_s" and spread.p95_high_s is None else ""
+    unknown = UNBOUNDED if name == "p95_s" and spread.p95_high_s is None else ""
     return f"{unknown}{getattr(spread, name) * 1e3:,.1f}"
 
 

@@ -171,7 +171,7 @@ class Workload:
             if self._source.available < count and not self.spec.unique:
                 raise UsageError(
                     f"--dataset {self.spec.dataset}: {self._source.available} prompts pass the filter and {count} are "
-                    f"needed; with --no-unique-prompts none is sent twice"
+                    f"needed; none is sent twice where they are not made unique"
                 )
         self._needed = max(self._needed, count)
 

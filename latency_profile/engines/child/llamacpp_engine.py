@@ -56,7 +56,8 @@ class LlamaCpp:
         try:
             self._server = xllamacpp.Server(params)
         except RuntimeError as error:  # no GGUF, or not enough memory: its log says which
-            raise EngineRefusal(f"--model {wanted.model}: {' '.join(str(error).split())[:300]}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise EngineRefusal(f"--model {wanted.model}: {reason} ({slots} slots of {context} tokens)") from error
         load_s = (time.monotonic_ns() - start_ns) / 1e9
         meta = _model_of(self._server.listening_address)
         self.ready = Ready(
@@ -67,6 +68,7 @@ class LlamaCpp:
             dtype=None,
             vocabulary=meta["n_vocab"],
             max_model_len=min(meta["n_ctx_train"], context),
+            longest=meta["n_ctx_train"],
             at_once=slots,
             continuous=True,
             load_s=load_s,

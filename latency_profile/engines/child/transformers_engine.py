@@ -59,6 +59,7 @@ class Transformers:
             dtype=str(self._model.dtype).removeprefix("torch."),
             vocabulary=config.vocab_size,
             max_model_len=min(wanted.max_model_len or config.max_position_embeddings, config.max_position_embeddings),
+            longest=config.max_position_embeddings,
             at_once=self._at_once,
             continuous=False,
             load_s=(time.monotonic_ns() - start_ns) / 1e9,
@@ -107,15 +108,16 @@ class Transformers:
 
 def _model(transformers: Any, torch: Any, wanted: Load) -> Any:
     dtype = "auto" if wanted.dtype == "auto" else getattr(torch, wanted.dtype, None)
-    if dtype is None:
-        raise EngineRefusal(f"--dtype {wanted.dtype}: torch has no such type")
+    if dtype != "auto" and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise EngineRefusal(f"--dtype {wanted.dtype}: takes a floating-point type of torch, such as bfloat16")
     try:
         if wanted.model is None:
             model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TINY))
             return model if dtype == "auto" else model.to(dtype)
         if wanted.load_format == "dummy":
             config = transformers.AutoConfig.from_pretrained(wanted.model)
-            return transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+            own = getattr(config, "dtype", None) or torch.float32
+            return transformers.AutoModelForCausalLM.from_config(config, dtype=own if dtype == "auto" else dtype)
         return transformers.AutoModelForCausalLM.from_pretrained(wanted.model, dtype=dtype)
     except (OSError, ValueError) as error:  # no such model, or no model of this kind
         raise EngineRefusal(f"--model {wanted.model}: {' '.join(str(error).split())[:300]}") from error

@@ -61,6 +61,7 @@ class Vllm:
             dtype=str(model.dtype).removeprefix("torch."),
             vocabulary=model.get_vocab_size(),
             max_model_len=model.max_model_len,
+            longest=model.max_model_len,
             at_once=self._llm.llm_engine.vllm_config.scheduler_config.max_num_seqs,
             continuous=True,
             load_s=(time.monotonic_ns() - start_ns) / 1e9,
