@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -65,8 +64,7 @@ def _measured(
     """Studies that take the same engine share one, so that its runs are mixed."""
     found: list[CellRuns] = []
     engines: list[Ready] = []
-    loads = {study: flags.load(study, max(cell.longest for cell in of)) for study, of in cells.items()}
-    for wanted, names in _shared(loads):
+    for wanted, names in _loads(cells, flags):
         together = [cell for study in names for cell in cells[study]]
 
         def opens(wanted: Load = wanted) -> EngineProcess:
@@ -106,9 +104,14 @@ def _store(place: Store, found: Mapping[str, bytes]) -> list[str]:
         raise StorageError(f"{error}; everything is in {kept}") from error
 
 
-def _shared(loads: Mapping[str, Load]) -> Iterable[tuple[Load, list[str]]]:
-    for wanted, names in groupby(sorted(loads, key=lambda study: repr(loads[study])), key=lambda study: loads[study]):
-        yield wanted, list(names)
+def _loads(cells: Mapping[str, Sequence[Cell]], flags: Flags) -> Iterable[tuple[Load, list[str]]]:
+    """Engines, and which studies each runs: those that differ in their longest request only share one."""
+    alike: dict[Load, list[str]] = {}
+    for study in cells:
+        alike.setdefault(flags.load(study, 1), []).append(study)
+    for studies_of in alike.values():
+        longest = max(cell.longest for study in studies_of for cell in cells[study])
+        yield flags.load(studies_of[0], longest), studies_of
 
 
 def _cells(study: str, flags: Flags) -> list[Cell]:
