@@ -27,8 +27,9 @@ from latency_profile.points import PlannedPoint
 from latency_profile.provenance import provenance
 from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
-from latency_profile.report.console import TableRow, render_table
+from latency_profile.report.console import render_table
 from latency_profile.report.rows import log_line, table_row
+from latency_profile.report.table_row import TableRow
 from latency_profile.resume import Earlier, Ledger
 from latency_profile.sender.fleet import Fleet
 from latency_profile.shards.meeting import Meeting, Reopened

@@ -37,6 +37,7 @@ COMPUTE = (
     "test_measures.py",
     "test_plan.py",
     "test_points.py",
+    "test_report_curve.py",
     "test_results",
     "test_rows.py",
     "test_server_view.py",

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from latency_profile.report.console import (
+from latency_profile.report.console import render_table
+from latency_profile.report.progress import PLAIN_INTERVAL_S, LiveProgress, PlainProgress, Snapshot, make_progress
+from latency_profile.report.table_row import (
     NO_FIGURE,
     CostFigures,
     Dollars,
@@ -16,9 +18,7 @@ from latency_profile.report.console import (
     TableRow,
     milliseconds,
     number,
-    render_table,
 )
-from latency_profile.report.progress import PLAIN_INTERVAL_S, LiveProgress, PlainProgress, Snapshot, make_progress
 
 ESCAPE = "\x1b"
 
@@ -172,14 +172,14 @@ def test_what_the_server_told_has_a_table_of_its_own() -> None:
         running=3.2, waiting=0.0, most_waiting=2, kv_percent=31.4, outside_ms=2.2, queue_ms=0.04, prefill_ms=24.6
     )
     gpu = ServerFigures(gpu_percent=97.1, watts=456.3, joules_per_token=0.931)
-    text = plain([row("4", server=told), row("8"), row("32", server=gpu)])
+    text = plain([row("4", server=told), row("8"), row("inf", server=gpu)])
     assert [line.rstrip() for line in text.splitlines()[-7:-1]] == [
         "req/s  running  waiting   KV cache   of the mean TTFT, ms        GPU",
         " rate     mean  mean max     max %  outside queue prefill  busy %   W J/tok",
         "─────  ───────  ────────  ────────  ─────────────────────  ────────────────",
         "    4     3.20  0.00   2      31.4     2.20  0.04    24.6",
         "    8",
-        "   32                                                        97.1 456  0.93",
+        "  inf                                                        97.1 456  0.93",
     ]
     assert max(map(len, text.splitlines()[:-1])) <= 80
     assert "running" not in plain([row("4")])

@@ -18,8 +18,8 @@ from latency_profile.errors import UsageError
 from latency_profile.offline import flags
 from latency_profile.rates import Rates
 from latency_profile.records import NONE, Records, Status
-from latency_profile.report.console import CostFigures
 from latency_profile.report.rows import table_row
+from latency_profile.report.table_row import CostFigures
 from latency_profile.settings import help_text, load
 from latency_profile.telemetry.readings import Buckets
 from tests.make_records import SECOND, make_records, uniform_records

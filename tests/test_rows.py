@@ -44,3 +44,15 @@ def test_a_point_is_noted_only_for_what_happened() -> None:
 def test_the_tables_ttft_is_to_any_token() -> None:
     records = make_records([0], token_times_s=[[0.5, 0.75]], columns={"first_visible_ns": [750_000_000]})
     assert table_row("1", point_result(records)).ttft_p50_ms.value == 500.0
+
+
+def test_a_figures_interval_is_the_results_own() -> None:
+    due = np.arange(500) / 10
+    token_times = [[second + 0.1 + 0.001 * (number % 97)] for number, second in enumerate(due)]
+    result = point_result(make_records(due, token_times_s=token_times, duration_s=50.0))
+    ttft, row = result.latency.service.ttft, table_row("10", result)
+    assert ttft is not None
+    assert ttft.p50.low_s is not None
+    assert ttft.p50.high_s is not None
+    assert (row.ttft_p50_ms.low, row.ttft_p50_ms.high) == (ttft.p50.low_s * 1000, ttft.p50.high_s * 1000)
+    assert row.ttft_p50_ms.low < row.ttft_p50_ms.value < row.ttft_p50_ms.high

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from latency_profile.calibration.structure import Calibration, HighestRate, MetricError
-from latency_profile.report.console import number
+from latency_profile.report.table_row import number
 from latency_profile.verdict.calibrated import MS_PER_S, SERVER_LATE_P99_LIMIT_MS, beyond_limits, server_was_late
 
 SHARED = "server and client shared this machine's CPU: the errors are rather too large than too small"

@@ -7,8 +7,10 @@ from typing import Any, TextIO
 from latency_profile.hardware.summary import Gauge, GpuSummary
 from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import gpus_at_work
-from latency_profile.report.console import ASCII, Column, TableRow, grid, number, render_table
+from latency_profile.report.console import Column, grid, render_table
+from latency_profile.report.line import ASCII
 from latency_profile.report.rows import MS_PER_S, table_row
+from latency_profile.report.table_row import TableRow, number
 from latency_profile.statistics import Percentile
 
 MIB = 1 << 20

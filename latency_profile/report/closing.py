@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from latency_profile.errors import Exit
-from latency_profile.report.console import TableRow
+from latency_profile.report.table_row import TableRow
 from latency_profile.verdict import UNUSABLE, Kind
 
 

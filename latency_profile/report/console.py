@@ -1,100 +1,16 @@
-"""The table at the end of a profile. It lays out what it is given and computes nothing."""
+"""The table and the curve at the end of a profile. It lays out what it is given and computes nothing."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TextIO
 
 from latency_profile.cost import digits
+from latency_profile.report.curve import curve
+from latency_profile.report.line import ASCII, UNUSABLE, Line, style_of, verdict_text
+from latency_profile.report.table_row import TableRow, milliseconds, number
 
 PLAIN_WIDTH = 80  # where the output is no terminal: logs are read in narrow windows
 WIDEST = 120
 GAP = "  "  # between groups of columns; inside one group it is a single space
-
-# verdict: (mark, style). Only a point that the client bent is drawn hollow.
-VERDICTS: dict[str, tuple[str, str]] = {
-    "VALID": ("●", "green"),
-    "CLIENT_LIMITED": ("○", "not dim magenta"),
-    "SATURATED": ("▲", "yellow"),
-    "TOO_FEW_SAMPLES": ("◐", "cyan"),
-    "CONTAMINATED": ("✗", "not dim red"),
-    "FAILED": ("✗", "not dim bold red"),
-}
-UNUSABLE = {"CLIENT_LIMITED", "CONTAMINATED", "FAILED"}  # drawn faint
-ASCII = str.maketrans({"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "≥": ">", "─": "-", "·": "-", "→": ">"})
-
-
-class Figure(NamedTuple):
-    """A number of the table; None: there is none. `at_least`: the sample cannot bound it above."""
-
-    value: float | None
-    at_least: bool = False
-
-
-NO_FIGURE = Figure(None)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFigures:
-    """What the server and its GPUs told of one point; None: nobody told it."""
-
-    running: float | None = None  # requests, mean
-    waiting: float | None = None
-    most_waiting: float | None = None
-    kv_percent: float | None = None  # of the KV cache, at most
-    outside_ms: float | None = None  # of the mean TTFT: network, gateway, HTTP
-    queue_ms: float | None = None
-    prefill_ms: float | None = None
-    gpu_percent: float | None = None  # busy, mean over all GPUs
-    watts: float | None = None  # all GPUs
-    joules_per_token: float | None = None
-
-
-class Dollars(NamedTuple):
-    """USD for a million tokens of each kind; None: not known."""
-
-    input: float | None = None
-    output: float | None = None
-    total: float | None = None
-
-
-UNPRICED = Dollars()
-
-
-@dataclass(frozen=True, slots=True)
-class CostFigures:
-    """What the tokens of one point cost; without a price nothing is known."""
-
-    alone: Dollars = UNPRICED  # each kind of token by itself: the whole price over it
-    with_idle: Dollars = UNPRICED  # the same / utilization
-    utilization: float | None = None
-    measured: Dollars = UNPRICED  # the whole price divided between input and output, by each method
-    gaps: Dollars = UNPRICED
-    convention: Dollars = UNPRICED
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One point, as it is shown. Rates a second, latencies in ms (service, from sent)."""
-
-    load: str  # the offered rate or the concurrency, as the user wrote it: "4", "inf", "32"
-    verdict: str
-    sent_per_s: float | None
-    completed_per_s: float | None
-    ok: int
-    failed: int
-    output_tokens_per_s: float | None
-    ttft_p50_ms: Figure = NO_FIGURE
-    ttft_p99_ms: Figure = NO_FIGURE
-    tpot_p50_ms: Figure = NO_FIGURE
-    tpot_p99_ms: Figure = NO_FIGURE
-    itl_p99_ms: Figure = NO_FIGURE
-    e2e_p50_ms: Figure = NO_FIGURE
-    e2e_p99_ms: Figure = NO_FIGURE
-    response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
-    cost: CostFigures = CostFigures()
-    server: ServerFigures = ServerFigures()
-    reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
-    notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
 
 
 class Column(NamedTuple):
@@ -104,29 +20,6 @@ class Column(NamedTuple):
     heading: str
     cell: Callable[[TableRow], str]
     left: bool = False  # flush left: words
-
-
-def milliseconds(figure: Figure) -> str:
-    """Three significant digits, whole ms from 100 on; `≥` where the sample has no upper bound; nothing for None."""
-    if figure.value is None:
-        return ""
-    return ("≥ " if figure.at_least else "") + number(figure.value)
-
-
-def number(value: float | None) -> str:
-    """Three significant digits below 100, whole numbers above; nothing for None."""
-    if value is None:
-        return ""
-    for limit, places in ((9.995, 2), (99.95, 1)):
-        if abs(value) < limit:
-            return f"{value:.{places}f}"
-    return f"{value:.0f}"
-
-
-def verdict_text(verdict: str) -> str:
-    """The verdict with its mark."""
-    mark, _ = VERDICTS.get(verdict, ("·", ""))
-    return f"{mark} {verdict}"
 
 
 def _usd(value: float | None) -> str:
@@ -181,14 +74,6 @@ DIVIDED_COLUMNS = (
 VERDICT_COLUMN = Column("", "verdict", lambda row: verdict_text(row.verdict), left=True)
 
 
-class Line(NamedTuple):
-    """One line of the layout: its text, and where in it which style holds."""
-
-    text: str
-    style: str = ""
-    marked: tuple[int, int, str] | None = None  # from, to, style
-
-
 def render_table(
     rows: Sequence[TableRow],
     stream: TextIO,
@@ -198,7 +83,7 @@ def render_table(
     terminal: bool | None = None,
     width: int | None = None,
 ) -> None:
-    """Writes the table, notes on single points, why points are not VALID, and where the files went.
+    """Writes the table, notes on single points, the curve, why points are not VALID, and where the files went.
 
     `load` heads the first column: its group and its name (("in", "flight") for a closed loop). Columns without any
     figure are left out; what the server told stands in a table of its own. Where all other columns do not fit into the
@@ -220,8 +105,7 @@ def render_table(
     console = Console(file=stream, force_terminal=True, width=width)
     for line in layout(rows, load, files, min(console.width, WIDEST)):
         text = Text(line.text, style=line.style)
-        if line.marked:
-            start, end, style = line.marked
+        for start, end, style in line.marked:
             text.stylize(style, start, end)
         console.print(text, soft_wrap=True)
 
@@ -244,12 +128,13 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
     lines += [
         Line(f"at {row.load}: {'; '.join(note.rstrip('.') for note in row.notes)}", "dim") for row in rows if row.notes
     ]
+    lines += curve(rows, width)
     reasons = [(row, reason) for row in rows if row.verdict != "VALID" for reason in row.reasons]
     if reasons:
         lines.append(Line(""))
     for row, reason in reasons:
         head = f"{verdict_text(row.verdict)} at {row.load}: "
-        lines.append(Line(head + reason, "", (0, len(head), style_of(row.verdict))))
+        lines.append(Line(head + reason, "", ((0, len(head), style_of(row.verdict)),)))
     if files:
         lines += [Line(""), *(Line(f"→ {place}", "dim") for place in files)]
     return lines
@@ -300,7 +185,7 @@ def grid(columns: Sequence[Column], rows: Sequence[TableRow]) -> list[Line]:
         text = aligned(texts)
         mark = verdict_text(row.verdict)
         start = text.rfind(mark)
-        marked = (start, start + len(mark), style_of(row.verdict)) if start >= 0 else None
+        marked = ((start, start + len(mark), style_of(row.verdict)),) if start >= 0 else ()
         lines.append(Line(text, "dim" if row.verdict in UNUSABLE else "", marked))
     return lines
 
@@ -319,8 +204,3 @@ def grouped(columns: Sequence[Column]) -> list[list[int]]:
 def span(group: Sequence[int], widths: Sequence[int]) -> int:
     """Characters that a group takes, with the spaces inside it."""
     return sum(widths[i] for i in group) + len(group) - 1
-
-
-def style_of(verdict: str) -> str:
-    """Colour of a verdict, as rich spells it."""
-    return VERDICTS.get(verdict, ("", ""))[1]

@@ -8,7 +8,8 @@ from latency_profile.cost import Cost, WithIdle
 from latency_profile.goodput import Goodput
 from latency_profile.prefix_cache import PrefixCache
 from latency_profile.records import PointContext
-from latency_profile.report.console import (
+from latency_profile.report.server_rows import server_figures
+from latency_profile.report.table_row import (
     NO_FIGURE,
     UNPRICED,
     CostFigures,
@@ -18,7 +19,6 @@ from latency_profile.report.console import (
     milliseconds,
     number,
 )
-from latency_profile.report.server_rows import server_figures
 from latency_profile.results import PointResult
 from latency_profile.statistics import Distribution, Percentile
 from latency_profile.until_ci.text import short_text as until_ci_text
@@ -158,4 +158,5 @@ def _figure(percentile: Percentile) -> Figure:
     value = percentile.value_s
     if value is None or math.isnan(value):
         return NO_FIGURE
-    return Figure(value * MS_PER_S, at_least=percentile.high_s is None)
+    low, high = (None if end is None else end * MS_PER_S for end in (percentile.low_s, percentile.high_s))
+    return Figure(value * MS_PER_S, at_least=high is None, low=low, high=high)

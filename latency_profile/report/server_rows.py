@@ -1,7 +1,7 @@
 """What the server and the machine told of a point, as a line of the second table: units and picks, no statistics."""
 
 from latency_profile.hardware.summary import mean_utilization
-from latency_profile.report.console import ServerFigures
+from latency_profile.report.table_row import ServerFigures
 from latency_profile.results import PointResult
 from latency_profile.server_view.structure import GaugeView
 from latency_profile.telemetry.vocabulary import Quantity

@@ -1,0 +1,37 @@
+"""A line for the terminal or the log, and the marks by which verdicts are known in it."""
+
+from typing import NamedTuple
+
+# verdict: (mark, style). Only a point that the client bent is drawn hollow.
+VERDICTS: dict[str, tuple[str, str]] = {
+    "VALID": ("●", "green"),
+    "CLIENT_LIMITED": ("○", "not dim magenta"),
+    "SATURATED": ("▲", "yellow"),
+    "TOO_FEW_SAMPLES": ("◐", "cyan"),
+    "CONTAMINATED": ("✗", "not dim red"),
+    "FAILED": ("✗", "not dim bold red"),
+}
+UNUSABLE = {"CLIENT_LIMITED", "CONTAMINATED", "FAILED"}  # drawn faint
+ASCII = str.maketrans(
+    {"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "≥": ">", "─": "-", "·": "-", "→": ">"}
+    | {"│": "|", "┤": "+", "└": "+", "┬": "+", "↑": "'", "∙": "."}
+)
+
+
+class Line(NamedTuple):
+    """One line of the layout: its text, and where in it which style holds."""
+
+    text: str
+    style: str = ""
+    marked: tuple[tuple[int, int, str], ...] = ()  # from, to, style
+
+
+def verdict_text(verdict: str) -> str:
+    """The verdict with its mark."""
+    mark, _ = VERDICTS.get(verdict, ("·", ""))
+    return f"{mark} {verdict}"
+
+
+def style_of(verdict: str) -> str:
+    """Colour of a verdict, as rich spells it."""
+    return VERDICTS.get(verdict, ("", ""))[1]
