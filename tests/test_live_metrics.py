@@ -91,7 +91,10 @@ def test_the_buckets_are_those_that_dashboards_know() -> None:
         ("time_per_output_token_ms", "histogram"),
         ("time_to_first_token_ms", "histogram"),
         ("active_requests", "gauge"),
+        ("request_latency_ms", "histogram"),
         ("request_count", "counter"),
+        ("failures", "counter"),
+        ("output_tokens_per_second", "gauge"),
         ("verdict", "gauge"),
         ("lateness_ms", "histogram"),
     ],
@@ -110,6 +113,9 @@ def test_a_point_enters_the_histograms_with_the_results_own_numbers(board: Board
     assert found["time_to_first_token_ms_count", ""] == 200
     assert found["time_to_first_token_ms_sum", ""] == pytest.approx(ttft.sum())
     assert found["time_to_first_token_ms_bucket", "128.0"] == (ttft <= 128).sum()
+    e2e = measures.end_to_end(records, rows, "sent_ns").values / 1e6
+    assert found["request_latency_ms_count", ""] == 200
+    assert found["request_latency_ms_sum", ""] == pytest.approx(e2e.sum())
     assert found["prompt_length_bucket", "8.0"] == 0
     assert found["prompt_length_bucket", "16.0"] == 200  # 10 tokens each
     assert found["response_length_sum", ""] == 1000
@@ -133,6 +139,24 @@ def test_only_answered_requests_are_in_the_latencies(board: Board) -> None:
     assert found["normalized_time_per_output_token_ms_count", ""] == 2
     assert found["requests_completed_total", ""] == 2
     assert found["requests_failed_total", ""] == 1
+    assert found["request_latency_ms_count", ""] == 2
+
+
+def test_failures_are_counted_by_how_they_ended(board: Board) -> None:
+    statuses = [Status.OK, Status.RESET, Status.RESET, Status.HTTP_SERVER_ERROR, Status.CANCELLED, Status.NOT_SENT]
+    records = make_records(
+        [0, 1, 2, 3, 4, 5],
+        token_times_s=[[second + 0.1, second + 0.2] for second in range(6)],
+        columns={"status": statuses},
+        cut_short="SIGTERM",
+    )
+    for seen in (1, 2):
+        board.point_measured(records, Kind.FAILED)
+        found = read(board.view)
+        kinds = {label: count for (name, label), count in found.items() if name == "failures_total"}
+        assert {kind: count for kind, count in kinds.items() if count} == {"RESET": 2 * seen, "HTTP_SERVER_ERROR": seen}
+        assert len(kinds) == len(Status) - 3
+        assert sum(kinds.values()) == found["requests_failed_total", ""] == 3 * seen
 
 
 def test_what_runs_is_seen_live_and_counters_never_fall(board: Board) -> None:
@@ -144,9 +168,11 @@ def test_what_runs_is_seen_live_and_counters_never_fall(board: Board) -> None:
     assert (live["active_requests", ""], live["request_count_total", ""]) == (3, 9)
     assert (live["requests_completed_total", ""], live["requests_failed_total", ""]) == (5, 1)
     assert live["lateness_p99_ms", ""] == 1.5
+    assert live["output_tokens_per_second", ""] == 8.0
     assert live["point_load", "requests_per_second"] == 4
     board.sending_is_over()
     assert read(board.view)["active_requests", ""] == 0
+    assert read(board.view)["output_tokens_per_second", ""] == 0
     records = uniform_records(6)  # fewer than the loops had counted
     board.point_measured(records, Kind.SATURATED)
     after = read(board.view)

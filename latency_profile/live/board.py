@@ -48,7 +48,7 @@ class Board:
         self._looked_at = None
         running = self.view.running
         if running is not None:
-            self.view = replace(self.view, running=replace(running, in_flight=0))
+            self.view = replace(self.view, running=replace(running, in_flight=0, tokens_per_s=0.0))
 
     def point_measured(self, records: Records, verdict: Kind | None) -> None:
         """`records`: of what was sent here. verdict: None where another pod gives it."""

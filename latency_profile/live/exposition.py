@@ -37,11 +37,26 @@ def _lines(view: View) -> Iterator[str]:
     yield from _histogram(
         "time_to_first_token_ms", "Time from sent to first token, in ms.", found.time_to_first_token_ms
     )
+    yield from _histogram(
+        "request_latency_ms", "E2E: time from sent to the answer's last byte, in ms.", found.request_latency_ms
+    )
     yield from _family("active_requests", "gauge", "Requests in flight now.", [("", view.in_flight)])
     now = view.requests
     yield from _family("request_count_total", "counter", "Requests sent.", [("", now.sent)])
     yield from _family("requests_completed_total", "counter", "Answers that ended well.", [("", now.completed)])
     yield from _family("requests_failed_total", "counter", "Requests that failed.", [("", now.failed)])
+    yield from _family(
+        "failures_total",
+        "counter",
+        f"Requests that failed, by how they ended. {_AT_THE_END}",
+        [(f'{{kind="{kind}"}}', count) for kind, count in view.failures.items()],
+    )
+    yield from _family(
+        "output_tokens_per_second",
+        "gauge",
+        "Output tokens that come in now, about: one read of a stream counts as one token.",
+        [("", view.tokens_per_s)],
+    )
     yield from _histogram("lateness_ms", "Sent - due, in ms: how late this client was.", found.lateness_ms)
     yield from _family(
         "lateness_p99_ms",

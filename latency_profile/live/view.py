@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 from latency_profile import measures
 from latency_profile.live.histogram import Histogram
-from latency_profile.records import Records
+from latency_profile.records import Records, Status
 from latency_profile.report.progress import Snapshot, clock_text
+from latency_profile.results.errors import errors_by_kind
 from latency_profile.statistics import NS_PER_MS, Sample
 from latency_profile.verdict import Kind
 
 # Lateness is a hundred times smaller than a latency: from an eighth of a millisecond to eight seconds.
 LATENESS_BOUNDS_MS = tuple(2.0**power for power in range(-3, 14))
+E2E_BOUNDS_MS = tuple(2.0**power for power in range(1, 21))  # whole answers take up to minutes
+NO_FAILURES = (Status.OK, Status.CANCELLED, Status.NOT_SENT)  # the last two: the point was cut short
+FAILURES = tuple(kind.name for kind in Status if kind not in NO_FAILURES)
 
 
 class Phase(enum.Enum):
@@ -44,6 +48,7 @@ class Histograms:
     normalized_time_per_output_token_ms: Histogram = field(default_factory=Histogram.empty)
     time_per_output_token_ms: Histogram = field(default_factory=Histogram.empty)
     time_to_first_token_ms: Histogram = field(default_factory=Histogram.empty)
+    request_latency_ms: Histogram = field(default_factory=lambda: Histogram.empty(E2E_BOUNDS_MS))
     lateness_ms: Histogram = field(default_factory=lambda: Histogram.empty(LATENESS_BOUNDS_MS))
 
     def of_point(self, records: Records) -> "Histograms":
@@ -62,6 +67,9 @@ class Histograms:
             ),
             time_to_first_token_ms=self.time_to_first_token_ms.observed(
                 _finished_ms(measures.time_to_first_token(records, good, "sent_ns"))
+            ),
+            request_latency_ms=self.request_latency_ms.observed(
+                _finished_ms(measures.end_to_end(records, good, "sent_ns"))
             ),
             lateness_ms=self.lateness_ms.observed(measures.lateness_ns(records, rows) / NS_PER_MS),
         )
@@ -84,6 +92,7 @@ class View:
     running: Snapshot | None = None  # the last look at it, until it is over
     lateness_p99_ms: float | None = None  # of the last seconds, or of the last point
     past: Requests = Requests()  # of the points that are over
+    failures: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(FAILURES, 0))  # likewise, by kind
     histograms: Histograms = field(default_factory=Histograms)
     verdict: Kind | None = None  # of the last point that has one
     verdicts: Mapping[Kind, int] = field(default_factory=dict)
@@ -102,6 +111,11 @@ class View:
     @property
     def in_flight(self) -> int:
         return self.running.in_flight if self.running else 0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Output tokens that come in now, as the progress shows them."""
+        return self.running.tokens_per_s if self.running else 0.0
 
     @property
     def line(self) -> str:
@@ -127,6 +141,7 @@ def with_point(view: View, records: Records) -> View:
     counts = measures.counts(records, measures.all_rows(records))
     seen, before = view.requests, view.past
     lateness = measures.lateness_ns(records, measures.all_rows(records))
+    errors = errors_by_kind(records["status"])
     return replace(
         view,
         running=None,
@@ -136,6 +151,7 @@ def with_point(view: View, records: Records) -> View:
             max(seen.completed, before.completed + counts.succeeded),
             max(seen.failed, before.failed + counts.failed),
         ),
+        failures={kind: count + errors[kind] for kind, count in view.failures.items()},
         histograms=view.histograms.of_point(records),
     )
 
