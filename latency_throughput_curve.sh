@@ -152,6 +152,7 @@ compare-measure COMPARE_MEASURE
 compare-margin COMPARE_MARGIN
 compare-since COMPARE_SINCE
 goodput GOODPUT
+slo SLO
 metrics-urls METRICS_URLS
 prometheus-url PROMETHEUS_URL
 pm-namespace PM_NAMESPACE

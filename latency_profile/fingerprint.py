@@ -34,7 +34,7 @@ FREE = (
     *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result"),
     *("output_url", "upload_patience_seconds", "run_id", "resume"),
     *("output_bucket", "output_bucket_filepath", "additional_metadata_metrics_to_save", "machine_cost"),
-    "utilization",
+    *("utilization", "slo"),  # what is made of the records; a run that goes on takes the same (results.index)
     *("scrape_server_metrics", "metrics_urls", "prometheus_url", "pm_namespace", "pm_job", "pm_cluster", "pm_project"),
     "config",
     *("metrics_port", "termination_log", "stay"),

@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from latency_profile.measures import Rows, Window, arrival_ns, is_burst, succeeded, tokens_in_events
+from latency_profile.measures import Rows, Window, arrival_ns, is_burst, succeeded, tokens_in_events, waiting
 from latency_profile.rates import UNBOUNDED, bounds, steps
-from latency_profile.records import Records, Status
+from latency_profile.records import Records
 from latency_profile.statistics import NS_PER_MS
 
 _Rate = Annotated[float, Meta(ge=0)]
@@ -55,10 +55,11 @@ def goodput(records: Records, rows: Rows, span: Window) -> Goodput | None:
 
 
 def judged(records: Records, objectives: dict[str, float]) -> tuple[Rows, Rows]:
-    """Which requests kept all objectives (ms, by name: ttft, tpot, e2e), and which broke one or failed."""
+    """Which requests kept all objectives (ms, by name: ttft, tpot, ntpot, e2e), and which broke one or failed. All from
+    arrival: due, in a closed loop sent."""
     origin = arrival_ns(records)
     good = succeeded(records, np.ones(len(records), dtype=np.bool_))
-    waiting = np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT))
+    left = waiting(records)
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     first = records["first_token_ns"]
     # Where fewer than two are reported, the events tell. One token has no gap, and a span of 0.
@@ -67,9 +68,10 @@ def judged(records: Records, objectives: dict[str, float]) -> tuple[Rows, Rows]:
     until = {
         "ttft": np.where(first >= 0, first, stop) - origin,
         "tpot": np.where(good, (records["last_token_ns"] - first) / gaps, 0.0),
+        "ntpot": np.where(good, (stop - origin) / np.maximum(tokens, 1), 0.0),
         "e2e": stop - origin,
     }
     slow = np.zeros(len(records), dtype=np.bool_)
     for name, limit_ms in objectives.items():
         slow |= until[name] > limit_ms * NS_PER_MS
-    return np.asarray(good & ~slow), np.asarray(~(good | waiting) | slow)
+    return np.asarray(good & ~slow), np.asarray(~(good | left) | slow)

@@ -40,7 +40,7 @@ def succeeded(records: Records, rows: Rows) -> Rows:
     return np.asarray(rows & (records["status"] == Status.OK))
 
 
-def _waiting(records: Records) -> Rows:
+def waiting(records: Records) -> Rows:
     """Requests that had no answer, and no error, when the point was stopped."""
     return np.asarray(np.isin(records["status"], (Status.CANCELLED, Status.NOT_SENT)))
 
@@ -50,7 +50,7 @@ def arrival_ns(records: Records) -> NDArray[np.int64]:
     when it failed; NONE where its turn never came."""
     if records.context.concurrency is None:
         return records["due_ns"]
-    refused = (records["sent_ns"] < 0) & ~_waiting(records)
+    refused = (records["sent_ns"] < 0) & ~waiting(records)
     return np.where(refused, records["end_ns"], records["sent_ns"])
 
 
@@ -133,11 +133,11 @@ def _ramp_ends_ns(records: Records, arrivals: NDArray[np.int64]) -> int:
     throughput that counts this time says how long the point was. In a closed loop all clients begin at once, and the
     first request of each is such a one.
     """
-    first = _in_order(records, arrivals >= 0)[: max(RAMP_REQUESTS, records.context.concurrency or 0)]
+    first = in_order(records, arrivals >= 0)[: max(RAMP_REQUESTS, records.context.concurrency or 0)]
     if not len(first):
         return records.context.measured_ns
     stop = records.context.measured_ns
-    took = np.sort(np.where(_waiting(records), stop, records["end_ns"] - arrivals)[first])
+    took = np.sort(np.where(waiting(records), stop, records["end_ns"] - arrivals)[first])
     return min(int(arrivals[first[0]] + took[int((len(took) - 1) * RAMP_LEVEL)]), stop)
 
 
@@ -151,7 +151,7 @@ def _latencies(records: Records, rows: Rows) -> dict[str, Series]:
     return found
 
 
-def _in_order(records: Records, chosen: Rows) -> NDArray[np.intp]:
+def in_order(records: Records, chosen: Rows) -> NDArray[np.intp]:
     """Indices of the chosen requests, in order of arrival."""
     indices = np.flatnonzero(chosen)
     return indices[np.argsort(arrival_ns(records)[indices], kind="stable")]
@@ -196,9 +196,9 @@ def _until(records: Records, rows: Rows, origin: str, reached: str, finished: ND
 
 
 def _series(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Series:
-    waiting = _waiting(records) & ~finished
-    chosen = _in_order(records, rows & (finished | waiting) & (records[origin] >= 0))
-    unfinished = np.asarray(waiting[chosen])
+    left = waiting(records) & ~finished
+    chosen = in_order(records, rows & (finished | left) & (records[origin] >= 0))
+    unfinished = np.asarray(left[chosen])
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     until = np.where(unfinished, stop[chosen], records[reached][chosen])
     return Series(until - records[origin][chosen], arrival_ns(records)[chosen], unfinished)
@@ -214,16 +214,17 @@ def time_per_output_token(records: Records, rows: Rows) -> Sample:
     return _per_token(records, rows, fit, spans, records["output_tokens"] - 1)
 
 
-def normalized_time_per_output_token(records: Records, rows: Rows) -> Sample:
-    """NTPOT: E2E / output tokens, of succeeded requests whose tokens are known. Of one cut short nothing is known."""
+def normalized_time_per_output_token(records: Records, rows: Rows, origin: str = "sent_ns") -> Sample:
+    """NTPOT: E2E from `origin` / output tokens, of succeeded requests whose tokens are known. Of one cut short nothing
+    is known."""
     fit = succeeded(records, rows) & (records["output_tokens"] > 0)
-    return _per_token(records, rows, fit, records["end_ns"] - records["sent_ns"], records["output_tokens"])
+    return _per_token(records, rows, fit, records["end_ns"] - records[origin], records["output_tokens"])
 
 
 def _per_token(records: Records, rows: Rows, fit: Rows, spans: NDArray[Any], tokens: NDArray[Any]) -> Sample:
     """Spans / tokens of the requests that are fit; one that was sent and cut short is unfinished: 0 or more."""
-    unfinished = rows & _waiting(records) & (records["sent_ns"] >= 0)
-    chosen = _in_order(records, fit | unfinished)
+    unfinished = rows & waiting(records) & (records["sent_ns"] >= 0)
+    chosen = in_order(records, fit | unfinished)
     left = unfinished[chosen]
     values = np.where(left, 0.0, spans[chosen] / np.maximum(tokens[chosen], 1))
     return Sample(values, unfinished=left if left.any() else None)
@@ -231,14 +232,14 @@ def _per_token(records: Records, rows: Rows, fit: Rows, spans: NDArray[Any], tok
 
 def time_per_token(records: Records, rows: Rows) -> Sample:
     """E2E / (input + output tokens), of succeeded requests whose tokens are known."""
-    chosen = _in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
+    chosen = in_order(records, succeeded(records, rows) & (records["output_tokens"] > 0))
     tokens = records["input_tokens"][chosen].astype(np.int64) + records["output_tokens"][chosen]
     return Sample((records["end_ns"][chosen] - records["sent_ns"][chosen]) / tokens)
 
 
 def server_time(records: Records, rows: Rows, column: str) -> Sample:
     """What the server says of succeeded requests in one of the columns server_*_ns, where it says anything."""
-    chosen = _in_order(records, succeeded(records, rows) & (records[column] >= 0))
+    chosen = in_order(records, succeeded(records, rows) & (records[column] >= 0))
     return Sample(records[column][chosen])
 
 
@@ -249,7 +250,7 @@ def _sent_once(records: Records) -> Rows:
 def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
     """Service E2E - the server's total. Of requests that were sent once: the server speaks of the last sending only."""
     known = succeeded(records, rows) & _sent_once(records) & (records["server_total_ns"] >= 0)
-    chosen = _in_order(records, known)
+    chosen = in_order(records, known)
     ours = records["end_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_total_ns"][chosen])
 
@@ -257,7 +258,7 @@ def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
 def unexplained_first_token(records: Records, rows: Rows) -> Sample:
     """Service TTFT - the server's prefill - its queue where it tells that. Of requests that were sent once."""
     known = succeeded(records, rows) & _sent_once(records) & (records["server_prefill_ns"] >= 0)
-    chosen = _in_order(records, known & (records["first_token_ns"] >= 0))
+    chosen = in_order(records, known & (records["first_token_ns"] >= 0))
     ours = records["first_token_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_prefill_ns"][chosen] - np.maximum(records["server_queue_ns"][chosen], 0))
 
@@ -278,7 +279,7 @@ def gaps(records: Records, rows: Rows) -> Sample:
 
     An event of several tokens ends one gap, not several. Room beside the result: that of CHUNK events.
     """
-    chosen = succeeded(records, rows) | (rows & _waiting(records))
+    chosen = succeeded(records, rows) | (rows & waiting(records))
     counts = np.where(chosen, np.maximum(np.diff(records.event_start) - 1, 0), 0)
     values = np.empty(int(counts.sum()), dtype=np.int64)
     filled = 0
@@ -329,7 +330,7 @@ def lateness_ns(records: Records, rows: Rows) -> NDArray[np.int64]:
 def in_flight(records: Records, rows: Rows, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many requests had been due and had not ended at each of the times, however late they were sent."""
     due = np.sort(records["due_ns"][rows])
-    over = rows & ~_waiting(records) & (records["end_ns"] >= 0)
+    over = rows & ~waiting(records) & (records["end_ns"] >= 0)
     ends = np.sort(records["end_ns"][over])
     return np.searchsorted(due, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
 

@@ -7,12 +7,11 @@ from latency_profile.errors import Exit, UsageError
 from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
 from latency_profile.report.rows import load_label, table_row
-from latency_profile.verdict import exit_code
 
 
 def reanalyze(path: Path, folder: Path) -> Exit:
-    """Writes the point's files into `folder`, in place of those of the same names, and prints where; its verdict gives
-    the exit code. Raises UsageError where `path` is no records file."""
+    """Writes the point's files into `folder`, in place of those of the same names, and prints where; its verdict and
+    objectives give the exit code. Raises UsageError where `path` is no records file."""
     try:
         point = records.load(path)
     except ValueError as error:
@@ -25,6 +24,6 @@ def reanalyze(path: Path, folder: Path) -> Exit:
 def said(point: Records) -> Exit:
     """Prints the point's verdict as a profile's last line does; the exit code that goes with it."""
     result = results.point_result(point)
-    code = exit_code([result.verdict])
-    print(closing_line([table_row(load_label(point.context), result)], code))
+    code = results.exit_code([result])
+    print(closing_line([table_row(load_label(point.context), result)], code, results.slo_of([result])))
     return code

@@ -36,7 +36,6 @@ from latency_profile.shards.meeting import Meeting, Reopened
 from latency_profile.shards.rounds import Left, bench_of, is_begun_again, left_of
 from latency_profile.shards.whole import joined, whole_of
 from latency_profile.telemetry.readings import Readings
-from latency_profile.verdict import exit_code
 
 if TYPE_CHECKING:
     from latency_profile.hardware.exported import Exported
@@ -128,7 +127,7 @@ class Sweep:
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
         code = self._code()
-        closing = closing_line(self._rows, code)
+        closing = closing_line(self._rows, code, results.slo_of(outcome.result for outcome in self._outcomes))
         if self._comparison is not None:
             closing = f"{closing} {compared_line(self._comparison)}"
         failure = self._failure or self._ledger.failure
@@ -149,7 +148,7 @@ class Sweep:
             if not self._rows:
                 raise failure
             return failure.exit_code
-        code = exit_code(outcome.result.verdict for outcome in self._outcomes)
+        code = results.exit_code(outcome.result for outcome in self._outcomes)
         if code is Exit.DONE and self._comparison is not None:
             return Exit(self._comparison.exit_code)
         return code

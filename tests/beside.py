@@ -44,6 +44,7 @@ COMPUTE = (
     "test_settings",
     "test_shards.py",
     "test_simulator_engine.py",
+    "test_slo.py",
     "test_statistics.py",
     "test_steady_state.py",
     "test_verdict.py",

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 
 from latency_profile.errors import Exit
 from latency_profile.report.table_row import TableRow
+from latency_profile.slo.structure import ProfileSlo
 from latency_profile.verdict import UNUSABLE, Kind
 
 
-def closing_line(rows: Sequence[TableRow], code: Exit) -> str:
-    """The verdicts, why points must not be used, and the exit code."""
+def closing_line(rows: Sequence[TableRow], code: Exit, slo: ProfileSlo | None = None) -> str:
+    """The verdicts, why points must not be used, up to which load objectives are kept, and the exit code."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(row.verdict for row in rows).items())
     barred = [row for row in rows if Kind(row.verdict) in UNUSABLE]
     why = "".join(f". At {row.load}: {' '.join(row.reasons)}".rstrip(".") for row in barred)
     points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
-    return f"{points}: {counted or 'none measured'}{why}. Exit code {int(code)}."
+    kept = f"{slo.text} " if slo else ""
+    return f"{points}: {counted or 'none measured'}{why}. {kept}Exit code {int(code)}."

@@ -5,7 +5,7 @@ from typing import NamedTuple, TextIO
 
 from latency_profile.cost import digits
 from latency_profile.report.curve import curve
-from latency_profile.report.line import ASCII, UNUSABLE, Line, style_of, verdict_text
+from latency_profile.report.line import ASCII, OBJECTIVES, UNUSABLE, Line, slo_text, style_of, verdict_text
 from latency_profile.report.table_row import TableRow, milliseconds, number
 
 PLAIN_WIDTH = 80  # where the output is no terminal: logs are read in narrow windows
@@ -71,6 +71,7 @@ DIVIDED_COLUMNS = (
     Column("by convention-1:4", "input", lambda row: _usd(row.cost.convention.input)),
     Column("by convention-1:4", "output", lambda row: _usd(row.cost.convention.output)),
 )
+SLO_COLUMN = Column("", "slo", lambda row: slo_text(row.slo), left=True)
 VERDICT_COLUMN = Column("", "verdict", lambda row: verdict_text(row.verdict), left=True)
 
 
@@ -83,7 +84,8 @@ def render_table(
     terminal: bool | None = None,
     width: int | None = None,
 ) -> None:
-    """Writes the table, notes on single points, the curve, why points are not VALID, and where the files went.
+    """Writes the table, notes on single points, the curve, why points are not VALID or keep no objective, and where the
+    files went.
 
     `load` heads the first column: its group and its name (("in", "flight") for a closed loop). Columns without any
     figure are left out; what the server told stands in a table of its own. Where all other columns do not fit into the
@@ -115,9 +117,10 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
     load_column = Column(load[0], load[1], lambda row: row.load)
     money = [COST_COLUMN] if any(COST_COLUMN.cell(row) for row in rows) else []
     latency = [column for column in LATENCY_COLUMNS if any(column.cell(row) for row in rows)]
-    lines = grid([load_column, *LOAD_COLUMNS, *money, *latency, VERDICT_COLUMN], rows)
+    judged = [*([SLO_COLUMN] if any(row.slo for row in rows) else []), VERDICT_COLUMN]
+    lines = grid([load_column, *LOAD_COLUMNS, *money, *latency, *judged], rows)
     if max(len(line.text) for line in lines) > width:
-        lines = grid([load_column, *LOAD_COLUMNS, *money, VERDICT_COLUMN], rows)
+        lines = grid([load_column, *LOAD_COLUMNS, *money, *judged], rows)
         if latency:
             lines += [Line(""), *grid([load_column, *latency], rows)]
     for columns in (SERVER_COLUMNS, ALONE_COLUMNS, DIVIDED_COLUMNS):
@@ -135,6 +138,13 @@ def layout(rows: Sequence[TableRow], load: tuple[str, str], files: Sequence[str]
     for row, reason in reasons:
         head = f"{verdict_text(row.verdict)} at {row.load}: "
         lines.append(Line(head + reason, "", ((0, len(head), style_of(row.verdict)),)))
+    if any(row.not_kept for row in rows):
+        lines.append(Line(""))
+    for row in rows:
+        for outcome, name, reason in row.not_kept:
+            mark, style = OBJECTIVES[outcome]
+            head = f"{mark} {name} at {row.load}, {outcome}: "
+            lines.append(Line(head + reason, "", ((0, len(head), style),)))
     if files:
         lines += [Line(""), *(Line(f"→ {place}", "dim") for place in files)]
     return lines

@@ -11,9 +11,16 @@ VERDICTS: dict[str, tuple[str, str]] = {
     "CONTAMINATED": ("✗", "not dim red"),
     "FAILED": ("✗", "not dim bold red"),
 }
+# What a point says of objectives: mark, style.
+OBJECTIVES: dict[str, tuple[str, str]] = {
+    "kept": ("✓", "green"),
+    "broken": ("✗", "red"),
+    "unresolved": ("?", "cyan"),
+    "not judged": ("·", ""),
+}
 UNUSABLE = {"CLIENT_LIMITED", "CONTAMINATED", "FAILED"}  # drawn faint
 ASCII = str.maketrans(
-    {"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "≥": ">", "─": "-", "·": "-", "→": ">"}
+    {"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "✓": "+", "≥": ">", "─": "-", "·": "-", "→": ">"}
     | {"│": "|", "┤": "+", "└": "+", "┬": "+", "↑": "'", "∙": "."}
 )
 
@@ -30,6 +37,11 @@ def verdict_text(verdict: str) -> str:
     """The verdict with its mark."""
     mark, _ = VERDICTS.get(verdict, ("·", ""))
     return f"{mark} {verdict}"
+
+
+def slo_text(outcome: str) -> str:
+    """What became of objectives, with its mark; nothing where there are none."""
+    return f"{OBJECTIVES[outcome][0]} {outcome}" if outcome else ""
 
 
 def style_of(verdict: str) -> str:

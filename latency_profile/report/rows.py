@@ -20,6 +20,7 @@ from latency_profile.report.table_row import (
     number,
 )
 from latency_profile.results import PointResult
+from latency_profile.slo.structure import Outcome, Slo
 from latency_profile.statistics import Distribution, Percentile
 from latency_profile.until_ci.text import short_text as until_ci_text
 from latency_profile.verdict import Kind
@@ -58,6 +59,8 @@ def table_row(load: str, result: PointResult) -> TableRow:
         response_e2e_p99_ms=_p99(response.e2e if response else None),
         cost=_cost(result.cost),
         server=server_figures(result),
+        slo=_slo(result.slo),
+        not_kept=tuple(_not_kept(result.slo)),
         reasons=tuple(result.verdict.reasons),
         notes=tuple(_notes(result)),
     )
@@ -98,6 +101,18 @@ def _notes(result: PointResult) -> Iterator[str]:
     if result.verdict.verdict is not Kind.CLIENT_LIMITED:  # whose reasons say it
         lateness = result.load.lateness
         yield from worth_a_note(result.client, lateness.p99_s if lateness else None)
+
+
+def _slo(found: Slo | None) -> str:
+    if found is None:
+        return ""
+    return "not judged" if found.outcome is None else found.outcome.value
+
+
+def _not_kept(found: Slo | None) -> Iterator[tuple[str, str, str]]:
+    for objective in found.objectives if found else ():
+        if objective.outcome not in (None, Outcome.KEPT):
+            yield objective.outcome.value, objective.name, f"{objective.reason}."
 
 
 def _cost(cost: Cost | None) -> CostFigures:

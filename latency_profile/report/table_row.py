@@ -79,6 +79,8 @@ class TableRow:
     response_e2e_p99_ms: Figure = NO_FIGURE  # from due; none in a closed loop
     cost: CostFigures = CostFigures()
     server: ServerFigures = ServerFigures()
+    slo: str = ""  # of `line.OBJECTIVES`, all together; "" without any
+    not_kept: tuple[tuple[str, str, str], ...] = ()  # outcome, name and reason of objectives that are not kept
     reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
     notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
 

@@ -2,18 +2,22 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import msgspec
 
+from latency_profile.errors import Exit
 from latency_profile.records import PointContext, Records
 from latency_profile.results.point import ALL_MODELS, build
 from latency_profile.results.structure import SCHEMA_VERSION, PointResult, Profile, ProfilePoint
+from latency_profile.slo.loads import PointSlo, profile_slo
+from latency_profile.slo.structure import Outcome as SloOutcome
+from latency_profile.slo.structure import ProfileSlo
 from latency_profile.storage.folder import move_new
-from latency_profile.verdict import exit_code
+from latency_profile.verdict import exit_code as verdicts_exit_code
 
 
 class Origin(Protocol):
@@ -80,10 +84,29 @@ def profile_file(points: Sequence[Outcome]) -> tuple[str, bytes]:
         models=first.models,
         tokenizer=first.tokenizer,
         fingerprint=points[0].result.fingerprint,
-        exit_code=exit_code(point.result.verdict for point in points),
+        exit_code=exit_code(point.result for point in points),
+        slo=slo_of(point.result for point in points),
         points=[_profile_point(point) for point in points],
     )
     return f"{_stem(first)}-profile-{first.date}.json", _bytes(profile)
+
+
+def slo_of(results: Iterable[PointResult]) -> ProfileSlo | None:
+    """What points, each of all its models, say of the objectives together; None without any."""
+    return profile_slo(
+        [
+            PointSlo(result.load.request_rate, result.load.concurrency, result.verdict.usable, result.slo)
+            for result in results
+            if result.slo is not None
+        ]
+    )
+
+
+def exit_code(results: Iterable[PointResult]) -> Exit:
+    """UNUSABLE too where objectives stayed unresolved at a point. One that is broken is a result."""
+    results = list(results)
+    unresolved = any(result.slo is not None and result.slo.outcome is SloOutcome.UNRESOLVED for result in results)
+    return Exit.UNUSABLE if unresolved else verdicts_exit_code(result.verdict for result in results)
 
 
 def write(folder: Path, name: str, data: bytes, replace: bool = False) -> Path:
@@ -173,6 +196,7 @@ def _profile_point(point: Outcome) -> ProfilePoint:
         tpot=service.tpot,
         e2e=(response or service).e2e,
         cost=result.cost,
+        slo=result.slo.outcome if result.slo else None,
         cut_short=result.cut_short,
         files=point.files,
     )

@@ -61,6 +61,7 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: Annotated[Fingerprint, Meta(description="of the first point")]
     urls: list[str]
     points: list[IndexPoint]
+    slo: Annotated[list[str], Meta(description="objectives that its points are judged by")] = []
     profile: Annotated[str | None, Meta(description="the file of the whole profile, in the run's folder")] = None
 
     def with_point(self, number: int, **changes: object) -> "Index":
@@ -71,10 +72,12 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def new_index(run_id: str, fingerprint: Fingerprint, urls: Sequence[str], points: Sequence[PlannedPoint]) -> Index:
+def new_index(
+    run_id: str, fingerprint: Fingerprint, urls: Sequence[str], points: Sequence[PlannedPoint], slo: Sequence[str] = ()
+) -> Index:
     """Of a run of which nothing is there yet."""
     planned = [IndexPoint(number=point.number, plan=plan_of(point)) for point in points]
-    return Index(run_id=run_id, fingerprint=fingerprint, urls=list(urls), points=planned)
+    return Index(run_id=run_id, fingerprint=fingerprint, urls=list(urls), points=planned, slo=list(slo))
 
 
 def plan_of(point: PlannedPoint) -> PlanOfPoint:
@@ -106,6 +109,8 @@ def changes(there: Index, now: Index) -> list[str]:
     found = differences(there.fingerprint, now.fingerprint)
     if there.urls != now.urls:
         found.append(f"servers: {_shown(there.urls)}, {_shown(now.urls)}")
+    if there.slo != now.slo:
+        found.append(f"slo: {_shown(there.slo)}, {_shown(now.slo)}")
     if len(there.points) != len(now.points):
         found.append(f"points: {len(there.points)}, {len(now.points)}")
     for this, that in zip(there.points, now.points, strict=False):

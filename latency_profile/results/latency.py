@@ -45,6 +45,18 @@ def latency(records: Records, rows: Rows, gaps: Sample | None) -> Latency:
     )
 
 
+def by_metric(found: Latency) -> dict[str, Distribution | None]:
+    """What objectives are about, by their names: response, or in a closed loop service. NTPOT from due is not there."""
+    service, response = found.service, found.response
+    return {
+        "ttft": (response or service).ttft,
+        "tpot": service.tpot,
+        "itl": service.itl,
+        "ntpot": service.ntpot if response is None else None,
+        "e2e": (response or service).e2e,
+    }
+
+
 def stalls(gaps: Sample) -> Stalls:
     """Of what `measures.gaps` gave."""
     largest = np.sort(measures.largest_gaps(gaps)) / NS_PER_S

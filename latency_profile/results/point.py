@@ -17,7 +17,7 @@ from latency_profile.prefix_cache import prefix_cache
 from latency_profile.rates import RateBounds, Rates, bounded_rates, rates_in
 from latency_profile.records import NONE, PointContext, Records
 from latency_profile.results.errors import errors_by_kind, seed_errors
-from latency_profile.results.latency import latency, server_times, stalls
+from latency_profile.results.latency import by_metric, latency, server_times, stalls
 from latency_profile.results.server import server
 from latency_profile.results.structure import (
     FLAT,
@@ -42,6 +42,7 @@ from latency_profile.results.structure import (
 from latency_profile.results.tokens import tokens
 from latency_profile.server_view.reconcile import reconciled
 from latency_profile.shards.parts import shards
+from latency_profile.slo.judge import slo
 from latency_profile.statistics import NS_PER_MS, NS_PER_S, Sample, Summary, quantile, summarize
 from latency_profile.until_ci.result import describer, until_ci
 from latency_profile.verdict import judge
@@ -73,6 +74,7 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
     bounded = bounded_rates(records, rows, span.filled)
     rates = bounded[0] if bounded else None
     metrics = _metrics(records, rows, good, summaries)
+    latencies = latency(records, rows & span.rows, gaps)
     return PointResult(
         metrics=metrics,
         dimensions=_dimensions(context, name),
@@ -89,7 +91,8 @@ def build(records: Records, model: str | None, name: str) -> PointResult:
         load=_load(records, rows, span),
         throughput=_throughput(*bounded) if bounded else None,
         goodput=goodput(records, rows, span),
-        latency=latency(records, rows & span.rows, gaps),
+        slo=slo(records, rows, span, verdict, by_metric(latencies), gaps),
+        latency=latencies,
         stalls=None if gaps is None else stalls(gaps),
         tokens=tokens(records, rows),
         errors_by_kind=errors_by_kind(records["status"][rows]),

@@ -15,12 +15,14 @@ from latency_profile.prefix_cache import PrefixCache
 from latency_profile.results.server import Server, ServerMetrics, Stats
 from latency_profile.results.tokens import Tokens
 from latency_profile.shards.structure import Shards
+from latency_profile.slo.structure import Outcome as SloOutcome
+from latency_profile.slo.structure import ProfileSlo, Slo
 from latency_profile.statistics import Distribution, Summary
 from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]
@@ -320,6 +322,7 @@ class PointResult(_Whole, frozen=True, kw_only=True):
     load: Load
     throughput: Annotated[Throughput | None, Meta(description="null where the window has no length")]
     goodput: Annotated[Goodput | None, Meta(description="null without objectives (--goodput)")]
+    slo: Annotated[Slo | None, Meta(description="null without objectives (--slo)")]
     latency: Latency
     stalls: Annotated[Stalls | None, Meta(description="null unless streamed")]
     tokens: Tokens
@@ -370,6 +373,10 @@ class ProfilePoint(_Whole, frozen=True, kw_only=True):
     tpot: Annotated[Distribution | None, Meta(description="null unless streamed")]
     e2e: Annotated[Distribution, Meta(description="response, or in a closed loop service")]
     cost: Cost | None
+    slo: Annotated[
+        SloOutcome | None,
+        Meta(description="kept, broken or unresolved, all objectives together; null without any, and where not judged"),
+    ]
     cut_short: str | None
     files: Annotated[list[str], Meta(description="names of the point's files")]
 
@@ -385,5 +392,6 @@ class Profile(_Whole, frozen=True, kw_only=True):
     models: list[str]
     tokenizer: str
     fingerprint: Fingerprint
-    exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts make of it")]
+    exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts and objectives make of it")]
+    slo: Annotated[ProfileSlo | None, Meta(description="null without objectives (--slo)")]
     points: list[ProfilePoint]

@@ -14,6 +14,7 @@ from latency_profile.compare.names import ALL, LATEST
 from latency_profile.errors import UsageError
 from latency_profile.settings.definition import BY_NAME, Settings
 from latency_profile.settings.shown import shown
+from latency_profile.slo.grammar import STREAMED, parse
 
 # Stores where of all who create one name exactly one wins. At other URLs fsspec may look first and write then.
 _EXCLUSIVE = frozenset({"gs", "s3", "file"})
@@ -40,11 +41,15 @@ def _needs(settings: Settings, name: str, condition: bool, what: str) -> None:
         _refuse(settings, name, f"takes effect only with {what}")
 
 
+def _paced(settings: Settings) -> bool:
+    return any(math.isfinite(rate) for rate in settings.rates)
+
+
 def _check_load(settings: Settings) -> None:
     _one_of(settings, "request_rate", "request_rates")
     _one_of(settings, "request_rate", "concurrencies")
     _one_of(settings, "request_rates", "concurrencies")
-    paced = any(math.isfinite(rate) for rate in settings.rates)
+    paced = _paced(settings)
     for name in ("arrival", "burstiness"):
         _needs(settings, name, paced, "a finite --request-rate or --request-rates")
     for name in ("benchmark_time_seconds", "warmup_seconds", "cooldown_seconds"):
@@ -238,6 +243,12 @@ def _check_results(settings: Settings) -> None:
         _needs(settings, name, settings.save_json_results, "--save-json-results")
     if not settings.stream_request and settings.goodput.keys() & {"ttft", "tpot"}:
         _refuse(settings, "goodput", "takes --stream-request with ttft and tpot")
+    streamed = {parse(name).metric for name in settings.slo} & STREAMED
+    if streamed and not settings.stream_request:
+        _refuse(settings, "slo", "takes --stream-request with ttft, tpot and itl")
+    _needs(
+        settings, "slo", _paced(settings) or bool(settings.concurrencies), "a finite request rate or --concurrencies"
+    )
     _needs(settings, "utilization", settings.machine_cost is not None, "--machine-cost")
     _needs(settings, "compare_with", settings.save_json_results, "--save-json-results")
     for name in ("compare_measure", "compare_margin", "compare_since"):

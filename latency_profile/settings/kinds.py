@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from latency_profile.slo import grammar
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -220,6 +222,11 @@ def objectives(takes: str) -> Kind[dict[str, float]]:
         return {name: found[name] for name in ("ttft", "tpot", "e2e") if name in found}
 
     return Kind("objectives", takes, read, '"NAME:MS ..."', repeatable=True)
+
+
+def load_objectives() -> Kind[tuple[str, ...]]:
+    """Objectives of a load, as `slo.grammar` spells them; YAML gives one text or a list of them."""
+    return Kind("comma-separated objectives", grammar.TAKES, grammar.read, '"METRIC:STAT<LIMIT, ..."', repeatable=True)
 
 
 # The sender frames requests itself; a second length or another transfer coding would break them.

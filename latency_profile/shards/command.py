@@ -15,7 +15,6 @@ from latency_profile.report.rows import load_label, table_row
 from latency_profile.shards.documents import SHARD_RECORDS, latest_rounds
 from latency_profile.shards.merging import NotOnePoint, merge_shards
 from latency_profile.storage import open_folder, open_url
-from latency_profile.verdict import exit_code
 
 USAGE = "merge FOLDER|gs://BUCKET/FOLDER|RECORDS.npz … [-o FOLDER]  (a run's folder, or a point's in it)"
 
@@ -47,10 +46,11 @@ def command(arguments: Sequence[str]) -> Exit:
         outcomes.append(results.Outcome(whole.context, result, [path.name for path in written]))
         rows.append(table_row(load_label(whole.context), result))
     files.append(str(results.write(folder, *results.profile_file(outcomes))))
-    code = exit_code(outcome.result.verdict for outcome in outcomes)
+    judged = [outcome.result for outcome in outcomes]
+    code = results.exit_code(judged)
     with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
         render_table(rows, sys.stdout, load=("in", "flight") if closed else ("req/s", "rate"), files=files)
-        print(closing_line(rows, code), flush=True)
+        print(closing_line(rows, code, results.slo_of(judged)), flush=True)
     return code
 
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.statistics.censoring import ordered
+from latency_profile.statistics.censoring import Ordered, ordered
 from latency_profile.statistics.means import mean_interval
 from latency_profile.statistics.memory import autocorrelation_time, autoregressive_time
 from latency_profile.statistics.percentiles import memory_of, percentile
-from latency_profile.statistics.samples import NS_PER_S, Distribution, Sample
+from latency_profile.statistics.samples import NS_PER_S, Distribution, Percentile, Sample
 from latency_profile.statistics.summary import mean_and_sd, quantile
 
 NS_DIGITS = 9  # of seconds: interval ends are rounded to the nanosecond, which stamps have
@@ -24,13 +24,21 @@ class MeanKnown(NamedTuple):
     memory: float  # autocorrelation time of the requests' values, by autoregression; at least 1
 
 
-def describe(sample: Sample) -> Distribution:
-    """Everything that the results say of a latency, in seconds.
+class Known(NamedTuple):
+    """A sample, as its figures are read from it."""
 
-    Unfinished values are taken in three ways: as they are already (which bounds each percentile and the mean from
-    below), as infinite (from above), and for the percentile itself where the others' distribution puts them (`filled`).
-    A percentile that falls beyond all finished values is not resolved.
-    """
+    whole: Sample  # with unfinished values filled in
+    values: Ordered
+    mean_ns: float | None  # of the finished values
+    sd_ns: float | None
+    mean: MeanKnown
+    memory: float  # the autocorrelation time that no percentile is believed to fall below
+
+    def percentile(self, level: float) -> Percentile:
+        return percentile(self.whole, self.values, level, self.memory)
+
+
+def known_of(sample: Sample) -> Known:
     whole, values = ordered(sample)
     at_least, finished = values.at_least, values.finished
     mean, sd = mean_and_sd(finished) if len(finished) else (None, None)
@@ -38,7 +46,18 @@ def describe(sample: Sample) -> Distribution:
         known = _mean(sample, mean or 0.0, sd or 0.0)
     else:
         known = _mean(sample, *mean_and_sd(at_least))
-    memory = max(known.memory, memory_of(whole, values.estimated))
+    return Known(whole, values, mean, sd, known, max(known.memory, memory_of(whole, values.estimated)))
+
+
+def describe(sample: Sample) -> Distribution:
+    """Everything that the results say of a latency, in seconds.
+
+    Unfinished values are taken in three ways: as they are already (which bounds each percentile and the mean from
+    below), as infinite (from above), and for the percentile itself where the others' distribution puts them (`filled`).
+    A percentile that falls beyond all finished values is not resolved.
+    """
+    of = known_of(sample)
+    at_least, finished, known = of.values.at_least, of.values.finished, of.mean
 
     def seconds(ns: float | None) -> float | None:
         return None if ns is None else ns / NS_PER_S
@@ -46,17 +65,17 @@ def describe(sample: Sample) -> Distribution:
     return Distribution(
         n=len(finished),
         unfinished=len(at_least) - len(finished),
-        mean_s=seconds(mean),
+        mean_s=seconds(of.mean_ns),
         mean_low_s=known.low_s,
         mean_high_s=known.high_s if len(finished) == len(at_least) else None,
         mean_effective_n=round(known.effective_n, 1),
-        sd_s=seconds(sd),
+        sd_s=seconds(of.sd_ns),
         min_s=seconds(quantile(finished, 0.0)),
         max_s=seconds(quantile(finished, 1.0)),
-        p50=percentile(whole, values, 0.5, memory),
-        p90=percentile(whole, values, 0.9, memory),
-        p95=percentile(whole, values, 0.95, memory),
-        p99=percentile(whole, values, 0.99, memory),
+        p50=of.percentile(0.5),
+        p90=of.percentile(0.9),
+        p95=of.percentile(0.95),
+        p99=of.percentile(0.99),
     )
 
 

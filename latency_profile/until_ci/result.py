@@ -1,7 +1,7 @@
 """What the results say of a point that was to run until its percentiles were known. Pure."""
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -9,8 +9,26 @@ from msgspec import Meta
 from latency_profile import measures
 from latency_profile.measures import Rows, Window
 from latency_profile.records import PointContext, Records
-from latency_profile.statistics import NS_PER_S, Distribution, Sample, describe
-from latency_profile.until_ci.precision import Precision, describe_anytime, needed_share, precision, reached
+from latency_profile.statistics import (
+    NS_PER_S,
+    Distribution,
+    Known,
+    Percentile,
+    Ranks,
+    Sample,
+    binomial_ranks,
+    describe,
+)
+from latency_profile.until_ci.precision import (
+    ONE_BY_ONE,
+    Precision,
+    anytime_percentile,
+    describe_anytime,
+    needed_share,
+    precision,
+    reached,
+    shared_effective_size,
+)
 
 
 class UntilCi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +65,28 @@ def describer(context: PointContext) -> Callable[[Sample], Distribution]:
     """What describes the latencies of a point: where the data may have decided when to stop, its intervals hold then
     too."""
     return describe if context.until_ci is None else describe_anytime
+
+
+class Certainty(NamedTuple):
+    """How surely something is known: the ranks that enclose a percentile of so many independent values, how many such
+    values a sample is worth at most, and its percentiles."""
+
+    ranks: Ranks
+    size: Callable[[Known], float]
+    percentile: Callable[[Known, float], Percentile]
+
+
+def certainty(context: PointContext) -> Certainty:
+    """As for `describer`: what holds where the data may have decided when to stop."""
+    if context.until_ci is None:
+        return Certainty(binomial_ranks, lambda of: float(len(of.whole.values)), lambda of, level: of.percentile(level))
+
+    def size(of: Known) -> float:
+        return shared_effective_size(of.whole, of.values.estimated) if len(of.whole.values) else 0.0
+
+    return Certainty(
+        ONE_BY_ONE.ranks, size, lambda of, level: anytime_percentile(of.values, level, ONE_BY_ONE, size(of))
+    )
 
 
 def until_ci(records: Records, rows: Rows, span: Window) -> UntilCi | None:

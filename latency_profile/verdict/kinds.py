@@ -64,6 +64,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ]
     remarks: Annotated[list[Remark], Meta(description="what else one should know; they do not change the verdict")]
 
+    def holds(self, kind: Kind) -> bool:
+        """Whether it is the verdict, or one of the reasons beside a worse one."""
+        return kind is self.verdict or any(reason.startswith(f"{kind.value}: ") for reason in self.reasons)
+
     @property
     def usable(self) -> bool:
         """Whether the point may enter capacity, cost and comparisons."""

@@ -69,6 +69,13 @@ class Results:
         "closed loop from sent; tpot. ttft and tpot need --stream-request.",
         unit="ms",
     )
+    slo: tuple[str, ...] = setting(
+        kinds.load_objectives(),
+        (),
+        'Objectives of each load, such as "ttft:p99<500ms, tpot:p95<50ms, e2e:mean<10s, errors<1%", for ttft, tpot, '
+        "itl, ntpot and e2e: each point keeps or breaks each of them, or its sample does not tell (exit code 4). From "
+        "due, in a closed loop from sent; a request that failed keeps none. ttft, tpot and itl need --stream-request.",
+    )
     machine_cost: float | None = setting(
         PRICE,
         None,
