@@ -199,7 +199,13 @@ def test_a_p99_of_sixty_requests_is_at_least_so_long_in_the_table(capsys):
 
 
 @pytest.mark.parametrize(
-    "spelled", ["ttft:500 tpot:50 e2e:10000", "e2el:10000,ttft:500, tpot:50", "TTFT:500 tpot:50.0 e2e:1e4"]
+    "spelled",
+    [
+        "ttft:500 tpot:50 e2e:10000",
+        "e2el:10000,ttft:500, tpot:50",
+        "TTFT:500 tpot:50.0 e2e:1e4",
+        "ttft<500ms, tpot<.05s e2el<1e4ms",
+    ],
 )
 def test_objectives_as_people_spell_them(spelled):
     found = load([*DUMMY, "--stream-request", f"--goodput={spelled}"], {})

@@ -87,6 +87,8 @@ VALUES = [
     ("--goodput", "ttft:0", "takes objectives such as"),
     ("--goodput", "ttft:nan", "takes objectives such as"),
     ("--goodput", "ttft:-5", "takes objectives such as"),
+    ("--goodput", "ttft<500", "(a limit without ms or s), takes objectives such as"),
+    ("--goodput", "ttft<0ms", "takes objectives such as"),
     ("--goodput", "itl:50", "names are ttft, tpot, e2e"),
     ("--goodput", "e2e:500 e2el:600", "(the same twice), takes objectives such as"),
     ("--slo", "ttft", 'takes objectives such as "ttft:p99<500ms, e2e:mean<10s, errors<1%": METRIC:STAT<LIMIT'),

@@ -198,14 +198,19 @@ OBJECTIVES = {"ttft": "ttft", "tpot": "tpot", "e2e": "e2e", "e2el": "e2e"}  # as
 
 
 def objectives(takes: str) -> Kind[dict[str, float]]:
-    """NAME:MS pairs separated by spaces or commas, or a YAML mapping of names to ms. In the order of OBJECTIVES."""
+    """NAME:MS or NAME<LIMIT (ms or s), separated by spaces or commas, or a YAML mapping of names to ms. In the order of
+    OBJECTIVES."""
     limit = number(above=0)
+
+    def pair(part: str) -> tuple[str, object]:
+        name, less, spelled = part.partition("<")
+        return (name, grammar.milliseconds(spelled)) if less else part.partition(":")[::2]
 
     def read(value: object) -> dict[str, float]:
         if isinstance(value, list) and all(isinstance(part, str) for part in value):
             value = " ".join(value)
         if isinstance(value, str):
-            value = [part.partition(":")[::2] for part in value.replace(",", " ").split()]
+            value = [pair(part) for part in value.replace(",", " ").split()]
         pairs = list(value.items()) if isinstance(value, dict) else value
         if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
             raise ValueError

@@ -13,9 +13,11 @@ TAKES = (
     f"{', '.join(METRICS)}, STAT a percentile (p50, p99.9) or mean, LIMIT above 0 in ms or s"
 )
 _ALIASES = {"e2el": "e2e"}  # as --goodput takes it
-_SPELLED = re.compile(r"([a-z0-9]+)(?:\s*:\s*([a-z0-9.]+))?\s*<\s*([0-9.e+-]*[0-9.])\s*([a-z%]*)", re.IGNORECASE)
+_SPELLED = re.compile(r"([a-z0-9]+)(?:\s*:\s*([a-z0-9.]+))?\s*<\s*(.+)", re.IGNORECASE)
+_LIMIT = re.compile(r"([0-9.e+-]*[0-9.])\s*([a-z%]*)", re.IGNORECASE)
 _PERCENTILE = re.compile(r"p([0-9]{1,2}(?:\.[0-9]{1,4})?)")
 _MILLISECONDS = {"ms": Decimal(1), "s": Decimal(1000)}
+_LEAST, _MOST = Decimal("1e-6"), Decimal("1e9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +41,40 @@ def parse(spelled: str) -> Objective:
     found = _SPELLED.fullmatch(spelled.strip())
     if found is None:
         raise ValueError
-    metric, statistic, number, unit = ((part or "").lower() for part in found.groups())
+    metric, statistic, limit = ((part or "").lower() for part in found.groups())
     metric = _ALIASES.get(metric, metric)
-    try:
-        limit = Decimal(number)
-    except ArithmeticError:
-        raise ValueError from None
-    if not limit.is_finite() or not 0 < limit < Decimal("1e9"):
-        raise ValueError
+    number, unit = _limit(limit)
     if metric == ERRORS:
-        return _of_errors(statistic, limit, unit)
+        return _of_errors(statistic, number, unit)
     if metric not in METRICS:
         raise ValueError("no such metric")
+    limit_ms = _milliseconds(number, unit)
+    statistic, level = _statistic(statistic)
+    return Objective(f"{metric}:{statistic}<{_plain(number)}{unit}", metric, statistic, level, limit_ms)
+
+
+def milliseconds(spelled: str) -> float:
+    """Of a limit such as 500ms or 0.5s. Raises ValueError."""
+    return _milliseconds(*_limit(spelled.lower()))
+
+
+def _limit(spelled: str) -> tuple[Decimal, str]:
+    found = _LIMIT.fullmatch(spelled.strip())
+    if found is None:
+        raise ValueError
+    try:
+        number = Decimal(found[1])
+    except ArithmeticError:
+        raise ValueError from None
+    if not _LEAST <= number < _MOST:
+        raise ValueError
+    return number, found[2]
+
+
+def _milliseconds(number: Decimal, unit: str) -> float:
     if unit not in _MILLISECONDS:
         raise ValueError("a limit without ms or s")
-    statistic, level = _statistic(statistic)
-    name = f"{metric}:{statistic}<{_plain(limit)}{unit}"
-    return Objective(name, metric, statistic, level, float(limit * _MILLISECONDS[unit]))
+    return float(number * _MILLISECONDS[unit])
 
 
 def _of_errors(statistic: str, limit: Decimal, unit: str) -> Objective:

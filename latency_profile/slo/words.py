@@ -84,7 +84,8 @@ def short_text(judged: Judged) -> str:
             return f"{told} ({shortly})"
     low, high, limit = judged.measured_low_s, judged.measured_high_s, judged.limit_s
     if low is not None and high is not None and limit is not None and (low > limit or judged.attainment is None):
-        told += f" ({judged.statistic} {_ms(low)} to {milliseconds(high)}"
+        reach = milliseconds(high) if _ms(low) == _ms(high) else f"{_ms(low)} to {milliseconds(high)}"
+        told += f" ({judged.statistic} {reach}"
     elif judged.attainment is not None:
         of = judged.attainment
         kept = "did not fail" if judged.metric == ERRORS else "kept it"

@@ -1,5 +1,6 @@
 """What the results say of a point that was to run until its percentiles were known. Pure."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
@@ -69,7 +70,7 @@ def describer(context: PointContext) -> Callable[[Sample], Distribution]:
 
 class Certainty(NamedTuple):
     """How surely something is known: the ranks that enclose a percentile of so many independent values, how many such
-    values a sample is worth at most, and its percentiles."""
+    values a sample is worth at most (0: it says nothing of that), and its percentiles."""
 
     ranks: Ranks
     size: Callable[[Known], float]
@@ -79,7 +80,7 @@ class Certainty(NamedTuple):
 def certainty(context: PointContext) -> Certainty:
     """As for `describer`: what holds where the data may have decided when to stop."""
     if context.until_ci is None:
-        return Certainty(binomial_ranks, lambda of: float(len(of.whole.values)), lambda of, level: of.percentile(level))
+        return Certainty(binomial_ranks, lambda _: math.inf, lambda of, level: of.percentile(level))
 
     def size(of: Known) -> float:
         return shared_effective_size(of.whole, of.values.estimated) if len(of.whole.values) else 0.0

@@ -63,7 +63,10 @@ class Results:
         "Additional metadata about the workload. Should be a dictionary in the form of a string.",
     )
     goodput: dict[str, float] = setting(
-        kinds.objectives('objectives such as "ttft:500 tpot:50 e2e:10000", in ms, above 0; names are ttft, tpot, e2e'),
+        kinds.objectives(
+            'objectives such as "ttft:500 tpot:50 e2e:10000", in ms, above 0; names are ttft, tpot, e2e; or '
+            '"ttft<500ms, e2e<10s"'
+        ),
         {},
         "Objectives of a request, for the rate of those that keep all of them: ttft and e2e (or e2el) from due, in a "
         "closed loop from sent; tpot. ttft and tpot need --stream-request.",
