@@ -407,3 +407,26 @@ def test_requests_that_never_had_their_turn_are_open() -> None:
     )
     attained = only(records).attainment
     assert attained is not None and (attained.kept, attained.open) == (400, 100)
+
+
+def test_the_sentence_names_two_objectives_of_a_point() -> None:
+    (point,) = sweep((4, 0.8), names=("e2e:p50<0.1s", "e2e:p90<0.5s", "ntpot:mean<1ms"))
+    found = results.slo_of([point])
+    assert found is not None
+    assert (
+        found.text
+        == "At 4 req/s e2e:p50<0.1s is broken (p50 800 ms) and e2e:p90<0.5s is broken (p90 800 ms), and 1 more."
+    )
+
+
+def test_failures_hang_together_as_they_come_and_not_as_latencies_do() -> None:
+    """Latencies that stay high or low for hundreds of requests; ten failures, in a row or spread."""
+    took = coverage.waits(np.random.default_rng(6), 2000, 0.95) + 0.1
+    spread, together = np.linspace(0, 1999, 10).astype(int), np.arange(700, 710)
+    for failures, enough in ((spread, 1900), (together, 0)):
+        status = np.full(2000, Status.OK)
+        status[failures] = Status.RESET
+        attained = only(taking(took, "errors<2%", columns={"status": status})).attainment
+        assert attained is not None and attained.broken == 10
+        assert enough <= attained.effective_n <= 2000
+        assert enough or attained.effective_n < 500

@@ -119,7 +119,7 @@ class _Judge:
 
     def _share(self, objective: Objective, level: float) -> Judged:
         of = counted(self._records, self._rows, objective, self._gaps)
-        effective = self._effective(of, "e2e" if objective.metric == ERRORS else objective.metric)
+        effective = self._effective(of, objective.metric)
         values = of.decided + of.open
         independent = effective * values / of.decided if of.decided else 0.0
         known = share_known(
@@ -147,9 +147,12 @@ class _Judge:
 
     def _effective(self, of: Counted, metric: str) -> float:
         """How many independent values tell as much. The misses are too few to show by themselves for how long they stay
-        together, and where there is none they show nothing: they are taken to hang together as the metric does."""
+        together, and where there is none they show nothing: they are taken to hang together as the metric does. Of
+        failures, which no queue spaces, nothing more is known than what they show."""
         if not of.decided:
             return 0.0
+        if metric == ERRORS:
+            return effective_size(of.misses, KEPT)
         known = self._of_metric(metric)
         found = effective_size(of.misses, KEPT, known.memory)
         if not 0 < of.kept < of.decided:
@@ -237,7 +240,7 @@ def _in_the_long_run(judged: Judged, span: Window, verdict: Verdict) -> Judged:
     if verdict.holds(Kind.SATURATED):
         if judged.metric in _WAITS:
             return words.because(judged, Outcome.BROKEN, words.GROWS)
-        if judged.outcome is Outcome.KEPT:
+        if judged.outcome is not Outcome.BROKEN:
             return words.because(judged, Outcome.UNRESOLVED, words.GROWS_UNSEEN)
     elif span.filled.length_s <= 0 and judged.outcome is Outcome.KEPT:
         return words.because(judged, Outcome.UNRESOLVED, words.TOO_SHORT)

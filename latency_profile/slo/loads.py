@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from latency_profile.slo import words
 from latency_profile.slo.structure import JudgedLoad, Outcome, ProfileSlo, Slo
 
+MOST_NAMED = 2  # objectives of a point, in the sentence
+
 
 @dataclass(frozen=True, slots=True)
 class PointSlo:
@@ -37,7 +39,8 @@ class PointSlo:
         if self.kept or self.slo.outcome is Outcome.KEPT:
             return "all are kept, and the numbers must not be used"
         wrong = [each for each in self.slo.objectives if each.outcome is self.slo.outcome]
-        return " and ".join(words.short_text(each) for each in wrong)
+        told = " and ".join(words.short_text(each) for each in wrong[:MOST_NAMED])
+        return told if len(wrong) <= MOST_NAMED else f"{told}, and {len(wrong) - MOST_NAMED} more"
 
 
 def profile_slo(points: Sequence[PointSlo]) -> ProfileSlo | None:
