@@ -13,7 +13,8 @@ import msgspec
 
 from latency_profile.errors import UsageError
 from latency_profile.fingerprint import Fingerprint
-from latency_profile.verdict import UNUSABLE, Kind
+from latency_profile.results.found import barred, load_name
+from latency_profile.verdict import Kind
 
 PROFILE = "-profile-"  # in the name of a profile's file, between its prefix and backend, and its date
 _NAME = re.compile(PROFILE + r"(\d{8}-\d{6})(-\d+)?\.json$")
@@ -37,13 +38,6 @@ class _Verdict(msgspec.Struct, frozen=True):
     verdict: str
 
 
-def load_name(request_rate: float | None, concurrency: int | None) -> str:
-    """A point's load, as it is told."""
-    if concurrency is not None:
-        return f"{concurrency} in flight"
-    return "unlimited rate" if request_rate is None else f"{request_rate:g} req/s"
-
-
 class Point(msgspec.Struct, frozen=True):
     """A point of a night, with the keys that the profile's file has."""
 
@@ -65,9 +59,7 @@ class Point(msgspec.Struct, frozen=True):
     @property
     def barred(self) -> str | None:
         """Why the point's numbers must not be used; None where they may."""
-        if self.verdict.verdict in {kind.value for kind in UNUSABLE}:
-            return self.verdict.verdict
-        return None if self.cut_short is None else f"cut short by {self.cut_short}"
+        return barred(self.verdict.verdict, self.cut_short)
 
     @property
     def saturated(self) -> bool:

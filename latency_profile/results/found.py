@@ -1,0 +1,189 @@
+"""Where commands find points: their files, profiles' files, records, and folders of all these.
+
+Only what is asked for is read of a file, so that those of older and newer versions of this program do as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import msgspec
+
+from latency_profile import records
+from latency_profile.errors import UsageError
+from latency_profile.results.files import point_files
+from latency_profile.results.point import ALL_MODELS
+from latency_profile.shards.documents import SHARD_RECORDS
+from latency_profile.verdict import UNUSABLE, Kind
+
+RECORDS = ".records.npz"
+
+
+def load_name(request_rate: float | None, concurrency: int | None) -> str:
+    """A point's load, as it is told."""
+    if concurrency is not None:
+        return f"{concurrency} in flight"
+    return "unlimited rate" if request_rate is None else f"{request_rate:g} req/s"
+
+
+def barred(verdict: str, cut_short: str | None) -> str | None:
+    """Why a point's numbers must not be used; None where they may."""
+    if verdict in {kind.value for kind in UNUSABLE}:
+        return verdict
+    return None if cut_short is None else f"cut short by {cut_short}"
+
+
+class _Verdict(msgspec.Struct, frozen=True):
+    verdict: str
+
+
+class _Load(msgspec.Struct, frozen=True):
+    request_rate: float | None
+    concurrency: int | None
+
+
+class _StartTime(msgspec.Struct, frozen=True):
+    seconds: int
+    nanos: int
+
+
+class _Config(msgspec.Struct, frozen=True):
+    model: str
+    num_models: int
+    start_time: _StartTime
+
+
+class PointHead(msgspec.Struct, frozen=True):
+    """What the JSON of every point says of which point it is, and whether it may be used."""
+
+    verdict: _Verdict
+    load: _Load
+    config: _Config
+    cut_short: str | None
+
+    @property
+    def load_name(self) -> str:
+        return load_name(self.load.request_rate, self.load.concurrency)
+
+    @property
+    def barred(self) -> str | None:
+        return barred(self.verdict.verdict, self.cut_short)
+
+    @property
+    def saturated(self) -> bool:
+        return self.verdict.verdict == Kind.SATURATED.value
+
+    @property
+    def started_ns(self) -> int:
+        """Unix time."""
+        return self.config.start_time.seconds * 1_000_000_000 + self.config.start_time.nanos
+
+    @property
+    def of_all_models(self) -> bool:
+        """Machines that serve several models are shared by them."""
+        return self.config.num_models == 1 or self.config.model == ALL_MODELS
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for the same point in two places, or analysed twice."""
+        of = self.config
+        model = of.model if of.num_models > 1 else None  # one model's file and that of all are the same then
+        return of.start_time, self.load_name, model
+
+
+Known = TypeVar("Known", bound=PointHead)
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[Known]):
+    """A point, or what one of several models has of it."""
+
+    path: Path  # of the file that was read: its JSON, or its records
+    name: str  # of its JSON
+    data: bytes  # its JSON
+    result: Known
+
+
+class _ProfilePoint(msgspec.Struct, frozen=True):
+    files: list[str]
+
+
+class _Profile(msgspec.Struct, frozen=True):
+    points: list[_ProfilePoint]
+
+
+def found_at(place: str, kind: type[Known]) -> Sequence[Found[Known]]:
+    """The points of a file, or of a folder and all below it. kind: what is to be known of their JSON.
+
+    Records are read only where no JSON of theirs is there: that takes longer. Raises UsageError where there is none.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        found = _of_folder(path, kind)
+        if not found:
+            raise UsageError(f"{place}: there is no point in it (a POINT.json, or …{RECORDS})")
+        return found
+    if path.suffix == ".npz":
+        return _of_records(path, kind)
+    point = _of_file(path, kind)
+    return _of_profile(path, kind) if point is None else [point]
+
+
+def profile_of(path: Path) -> list[str]:
+    """The names of its points' files, where the file is a profile's; none where it is not."""
+    try:
+        profile = msgspec.json.decode(path.read_bytes(), type=_Profile)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    return [Path(name).name for point in profile.points for name in point.files]
+
+
+def _of_profile(path: Path, kind: type[Known]) -> list[Found[Known]]:
+    names = profile_of(path)
+    if not names:
+        takes = f"one of its POINT.json, a …-profile-….json beside them, …{RECORDS}, or a folder"
+        raise UsageError(f"{path} is no point of latency-profile ({takes})")
+    found = []
+    for name in names:
+        point = _of_file(path.parent / name, kind)
+        if point is None:
+            raise UsageError(f"{path} names {name}, which is no point of latency-profile")
+        found.append(point)
+    return found
+
+
+def _of_folder(folder: Path, kind: type[Known]) -> list[Found[Known]]:
+    files = [path for path in sorted(folder.rglob("*.json")) if not _hidden(path, folder)]
+    found = [point for path in files if (point := _of_file(path, kind)) is not None]
+    for path in sorted(folder.rglob(f"*{RECORDS}")):
+        stem = path.name.removesuffix(RECORDS)
+        there = any(point.path.parent == path.parent and point.name.startswith(f"{stem}-") for point in found)
+        if not (there or _hidden(path, folder) or SHARD_RECORDS.fullmatch(path.name)):
+            found += _of_records(path, kind)
+    return found
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _of_records(path: Path, kind: type[Known]) -> list[Found[Known]]:
+    try:
+        files = point_files(records.load(path))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return [Found(path, name, data, msgspec.json.decode(data, type=kind)) for name, data in files.items()]
+
+
+def _of_file(path: Path, kind: type[Known]) -> Found[Known] | None:
+    """None where it is JSON and no point's: a folder of results has others too."""
+    try:
+        data = path.read_bytes()
+        return Found(path, path.name, data, msgspec.json.decode(data, type=kind))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except msgspec.ValidationError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no JSON: {error}") from None
