@@ -9,6 +9,7 @@ import contextlib
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,14 +165,31 @@ class Records:
 
 def load(path: Path) -> Records:
     """Reads a file that `Records.save` wrote. Raises ValueError where it is not one."""
+    with _opened(path) as file:
+        context = _context(file)
+        missing = [name for name in REQUEST_COLUMNS if name not in file]
+        if missing:
+            raise ValueError(f"it was written by another version, without {', '.join(missing)}")
+        columns = {name: file[name] for name in REQUEST_COLUMNS}
+        return Records(context, columns, file["event_start"], file["event_ns"], file["event_tokens"])
+
+
+def load_context(path: Path) -> PointContext:
+    """The context alone, without the rows. Raises ValueError likewise."""
+    with _opened(path) as file:
+        return _context(file)
+
+
+def _context(file: Any) -> PointContext:
+    return msgspec.json.decode(file["context"].tobytes(), type=PointContext)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a records file, each read when it is asked for."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            context = msgspec.json.decode(file["context"].tobytes(), type=PointContext)
-            missing = [name for name in REQUEST_COLUMNS if name not in file]
-            if missing:
-                raise ValueError(f"it was written by another version, without {', '.join(missing)}")
-            columns = {name: file[name] for name in REQUEST_COLUMNS}
-            return Records(context, columns, file["event_start"], file["event_ns"], file["event_tokens"])
+            yield file
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from error
     except (KeyError, EOFError, msgspec.DecodeError, ValueError, zipfile.BadZipFile, zlib.error) as error:

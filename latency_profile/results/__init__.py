@@ -9,6 +9,7 @@ from latency_profile.results.files import (
     records_name,
     slo_of,
     write,
+    write_by,
 )
 from latency_profile.results.point import point_result
 from latency_profile.results.structure import PointResult, Profile
@@ -25,4 +26,5 @@ __all__ = [
     "records_name",
     "slo_of",
     "write",
+    "write_by",
 ]

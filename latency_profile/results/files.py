@@ -2,10 +2,10 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 
@@ -115,13 +115,18 @@ def write(folder: Path, name: str, data: bytes, replace: bool = False) -> Path:
     An existing file is replaced only with `replace`; otherwise the new one gets -2, -3, … before its extension, also
     where two processes write at once. Raises OSError where the folder cannot be written.
     """
+    return write_by(folder, name, lambda file: file.write(data), replace)
+
+
+def write_by(folder: Path, name: str, fill: Callable[[IO[bytes]], object], replace: bool = False) -> Path:
+    """The same of what `fill` writes: for what is too large to be held."""
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), 0o644)
-            file.write(data)
+            fill(file)
             file.flush()
             os.fsync(file.fileno())
         if replace:

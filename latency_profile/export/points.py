@@ -1,0 +1,138 @@
+"""The points that are to be exported, each with its whole JSON and, where they are asked for, its records."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latency_profile import records
+from latency_profile.errors import UsageError
+from latency_profile.records import Records
+from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profile_of
+from latency_profile.shards.documents import SHARD_RECORDS
+
+
+class _Fingerprint(msgspec.Struct, frozen=True):
+    sha256: str
+
+
+class _Result(PointHead, frozen=True):
+    schema_version: str
+    fingerprint: _Fingerprint
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.schema_version.split("."))
+
+
+@dataclass(frozen=True)
+class ExportPoint:
+    """A point, or what one of several models has of it. profile: what those of one profile have in common."""
+
+    found: Found[_Result]
+    profile: str
+
+    @property
+    def head(self) -> PointHead:
+        return self.found.result
+
+    @property
+    def stem(self) -> str:
+        """The name of its JSON, without the extension."""
+        return self.found.name.removesuffix(".json")
+
+    @cached_property
+    def tree(self) -> dict[str, Any]:
+        """Its JSON."""
+        tree: dict[str, Any] = msgspec.json.decode(self.found.data)
+        return tree
+
+    def at(self, *path: str) -> Any:
+        """What stands at a place in its JSON; None where there is none."""
+        value: Any = self.tree
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the verdict is not VALID."""
+        return self.at("verdict", "reasons") or []
+
+    @property
+    def remarks(self) -> list[tuple[str, str]]:
+        """Name and text of what else one should know."""
+        return [(each["name"], each["text"]) for each in self.at("verdict", "remarks") or []]
+
+    @property
+    def model(self) -> str | None:
+        """Which of several models; None: all that there are."""
+        return None if self.head.of_all_models else self.head.config.model
+
+
+def points_at(places: Iterable[str]) -> list[ExportPoint]:
+    """The points of files, and of folders and all below them, in the order in which they ran, profile after profile.
+
+    Each is there once, as the newest version of this program analysed it. Raises UsageError where a place has none.
+    """
+    points: dict[tuple[object, ...], Found[_Result]] = {}
+    for found in (found for place in places for found in found_at(place, _Result)):
+        key = found.result.key
+        if key not in points or points[key].result.version < found.result.version:
+            points[key] = found
+    profiles = {file: str(path) for path in _profiles(points.values()) for file in _named(path)}
+    grouped: dict[str, list[ExportPoint]] = {}
+    for found in sorted(points.values(), key=lambda found: (found.result.started_ns, found.name)):
+        alone = f"{found.path.parent} {found.result.fingerprint.sha256}"
+        profile = profiles.get(found.path.parent / found.name, alone)
+        grouped.setdefault(profile, []).append(ExportPoint(found, profile))
+    return [point for profile in grouped.values() for point in profile]
+
+
+def _profiles(points: Iterable[Found[_Result]]) -> Iterator[Path]:
+    for folder in sorted({found.path.parent for found in points}):
+        yield from sorted(folder.glob("*-profile-*.json"))
+
+
+def _named(path: Path) -> list[Path]:
+    return [path.parent / name for name in profile_of(path)]
+
+
+def records_of(points: Sequence[ExportPoint]) -> dict[Path, list[ExportPoint]]:
+    """The points by their records' files, which are looked for beside them. Raises UsageError where one has none."""
+    beside: dict[Path, dict[int, Path]] = {}
+    by_file: dict[Path, list[ExportPoint]] = {}
+    for point in points:
+        path: Path | None = point.found.path
+        if path is not None and path.suffix != ".npz":
+            folder = path.parent
+            if folder not in beside:
+                beside[folder] = _records_in(folder)
+            path = beside[folder].get(point.head.started_ns)
+        if path is None:
+            takes = f"the point's records (…{RECORDS} of this version)"
+            raise UsageError(f"{point.found.path}: this takes {takes}, which are not beside it")
+        by_file.setdefault(path, []).append(point)
+    return by_file
+
+
+def _records_in(folder: Path) -> dict[int, Path]:
+    """The folder's records by when their points started (Unix ns)."""
+    known = {}
+    for path in sorted(folder.glob(f"*{RECORDS}")):
+        if not SHARD_RECORDS.fullmatch(path.name):
+            with suppress(ValueError):  # of another version: whose point it is nobody can tell
+                known[records.load_context(path).started_ns] = path
+    return known
+
+
+def load_records(path: Path) -> Records:
+    """Raises UsageError where it is no records file of this version."""
+    try:
+        return records.load(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
