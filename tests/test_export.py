@@ -32,7 +32,7 @@ from tests.tool import benchmark, point_files
 FLAGS = (
     *("--stream-request", "--ignore-eos", "--tokenizer=bundled", "--save-json-results", "--scrape-server-metrics"),
     *("--input-len=64", "--output-len=16", "--output-len-stddev=4", "--num-prompts=30", "--request-rates=20,40"),
-    *("--machine-cost=4", "--utilization=0.4", "--goodput", "ttft:100 e2e:500"),
+    *("--machine-cost=4", "--utilization=0.4", "--goodput", "ttft:100 e2e:500", "--slo=e2e:p50<60s"),
 )
 Row = dict[str, str]
 
@@ -134,6 +134,7 @@ def test_every_form_has_the_same_numbers(measured: Measured, export: Export, tmp
         assert typed["verdict"] == point["verdict"]["verdict"] == brief["verdict"]["verdict"]
         assert typed["succeeded"] == point["load"]["counts"]["succeeded"] > 0
         assert typed["goodput_requests_per_s"] == point["goodput"]["requests_per_s"] is not None
+        assert typed["slo"] == point["slo"]["outcome"]
         assert typed["goodput_ttft_ms"] == 100.0 and typed["goodput_tpot_ms"] is None
         assert typed["usd_per_million_output_tokens"] == point["cost"]["usd_per_million_output_tokens"]
         assert (

@@ -77,6 +77,7 @@ def _verdict() -> Iterator[Column]:
     yield Column("reasons", "text", lambda point: " ".join(point.reasons) or None)
     yield Column("remarks", "text", lambda point: " ".join(name for name, _ in point.remarks) or None)
     yield _at("cut_short", "text", "cut_short")
+    yield _at("slo", "text", "slo", "outcome")
 
 
 def _load() -> Iterator[Column]:

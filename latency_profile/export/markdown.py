@@ -8,8 +8,9 @@ from typing import Any
 
 from latency_profile.cost import digits
 from latency_profile.export.points import ExportPoint
-from latency_profile.report.console import Figure, milliseconds, number, verdict_text
+from latency_profile.report.line import verdict_text
 from latency_profile.report.rows import MS_PER_S
+from latency_profile.report.table_row import Figure, milliseconds, number
 from latency_profile.verdict import Kind
 
 _NOTHING = "–"
