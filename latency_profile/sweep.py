@@ -28,6 +28,7 @@ from latency_profile.provenance import provenance
 from latency_profile.records import Records
 from latency_profile.report.closing import closing_line
 from latency_profile.report.console import render_table
+from latency_profile.report.line import spelled
 from latency_profile.report.rows import log_line, table_row
 from latency_profile.report.table_row import TableRow
 from latency_profile.resume import Earlier, Ledger
@@ -137,7 +138,7 @@ class Sweep:
             load = ("in", "flight") if self._bench.settings.concurrencies else ("req/s", "rate")
             with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
                 render_table(self._rows, sys.stdout, load=load, files=self._ledger.places)
-                print(closing, flush=True)
+                print(spelled(closing, sys.stdout), flush=True)
         return code
 
     def _code(self) -> Exit:

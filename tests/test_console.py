@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from latency_profile.report.console import render_table
+from latency_profile.report.line import spelled
 from latency_profile.report.progress import PLAIN_INTERVAL_S, LiveProgress, PlainProgress, Snapshot, make_progress
 from latency_profile.report.table_row import (
     NO_FIGURE,
@@ -225,6 +226,17 @@ def test_a_stream_that_knows_only_ascii_still_gets_its_table() -> None:
     stream = io.TextIOWrapper(raw, encoding="ascii")
     render_table([row("4", "CLIENT_LIMITED")], stream)
     assert b"o CLIENT_LIMITED" in raw.getvalue()
+
+
+def test_whatever_a_note_says_an_ascii_stream_gets_it() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    costs = CostFigures(gaps=Dollars(0.0031, 0.0334))
+    render_table([row("4", cost=costs, notes=("calibrated: TTFT +0.02 ms ± 0.01", "modèle"))], stream)
+    stream.seek(0)
+    text = stream.read()
+    assert "by ...: the price" in text
+    assert "at 4: calibrated: TTFT +0.02 ms +- 0.01; mod?le" in text
+    assert spelled("E2E p50 −8.1 % (−12 to –)", stream) == "E2E p50 -8.1 % (-12 to -)", "as a comparison's line is"
 
 
 def test_plain_progress_writes_a_line_at_least_every_ten_seconds_and_not_more_often_than_five() -> None:

@@ -8,7 +8,7 @@ from latency_profile.hardware.summary import Gauge, GpuSummary
 from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import gpus_at_work
 from latency_profile.report.console import Column, grid, render_table
-from latency_profile.report.line import ASCII
+from latency_profile.report.line import spelled
 from latency_profile.report.rows import MS_PER_S, table_row
 from latency_profile.report.table_row import TableRow, number
 from latency_profile.statistics import Percentile
@@ -81,10 +81,9 @@ def comparison(runs: Sequence[EngineRun], stream: TextIO) -> None:
     columns = [Column("", "engine", lambda row: row.load), *_interval_columns(measured)]
     if len(columns) == 1:
         return
-    unicode = "utf" in (getattr(stream, "encoding", None) or "utf-8").lower()
     stream.write("\n95 % intervals (measured window)\n")
     for line in grid(columns, [_row(run) for run in measured.values()]):
-        stream.write((line.text if unicode else line.text.translate(ASCII)) + "\n")
+        stream.write(spelled(line.text, stream) + "\n")
 
 
 def _row(run: EngineRun) -> TableRow:

@@ -5,7 +5,7 @@ from typing import NamedTuple, TextIO
 
 from latency_profile.cost import digits
 from latency_profile.report.curve import curve
-from latency_profile.report.line import ASCII, OBJECTIVES, UNUSABLE, Line, slo_text, style_of, verdict_text
+from latency_profile.report.line import OBJECTIVES, UNUSABLE, Line, slo_text, spelled, style_of, verdict_text
 from latency_profile.report.table_row import TableRow, milliseconds, number
 
 PLAIN_WIDTH = 80  # where the output is no terminal: logs are read in narrow windows
@@ -96,9 +96,8 @@ def render_table(
         terminal = stream.isatty()
     if not terminal:
         width = width or PLAIN_WIDTH
-        unicode = "utf" in (getattr(stream, "encoding", None) or "utf-8").lower()
         for line in layout(rows, load, files, width):
-            stream.write((line.text if unicode else line.text.translate(ASCII)) + "\n")
+            stream.write(spelled(line.text, stream) + "\n")
         stream.flush()
         return
     from rich.console import Console

@@ -1,6 +1,6 @@
 """A line for the terminal or the log, and the marks by which verdicts are known in it."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 # verdict: (mark, style). Only a point that the client bent is drawn hollow.
 VERDICTS: dict[str, tuple[str, str]] = {
@@ -21,7 +21,7 @@ OBJECTIVES: dict[str, tuple[str, str]] = {
 UNUSABLE = {"CLIENT_LIMITED", "CONTAMINATED", "FAILED"}  # drawn faint
 ASCII = str.maketrans(
     {"●": "*", "○": "o", "▲": "^", "◐": "~", "✗": "x", "✓": "+", "≥": ">", "─": "-", "·": "-", "→": ">"}
-    | {"│": "|", "┤": "+", "└": "+", "┬": "+", "↑": "'", "∙": "."}
+    | {"│": "|", "┤": "+", "└": "+", "┬": "+", "↑": "'", "∙": ".", "…": "...", "±": "+-", "×": "x", "−": "-", "–": "-"}
 )
 
 
@@ -31,6 +31,14 @@ class Line(NamedTuple):
     text: str
     style: str = ""
     marked: tuple[tuple[int, int, str], ...] = ()  # from, to, style
+
+
+def spelled(text: str, stream: TextIO) -> str:
+    """The text as the stream can take it: where that is not UTF, in ASCII, with ? for what has no likeness there."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    if "utf" in encoding.lower():
+        return text
+    return text.translate(ASCII).encode("ascii", "replace").decode()
 
 
 def verdict_text(verdict: str) -> str:
