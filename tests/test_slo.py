@@ -258,6 +258,9 @@ def test_a_server_that_fails_under_the_load_is_judged_and_one_that_refuses_the_r
     result = point_result(with_failures(100, "errors<1%", "e2e:p50<9s"))
     assert result.verdict.verdict is Kind.FAILED and result.slo is not None
     assert [each.outcome for each in result.slo.objectives] == [BROKEN, KEPT]
+    result = point_result(with_failures(100, "errors<50%", "e2e:p50<9s"))
+    assert result.slo is not None and result.slo.outcome is None, "its numbers must not be used for a good word"
+    assert result.slo.reason == result.slo.objectives[0].reason == "not judged: FAILED"
     result = point_result(with_failures(100, "errors<1%", status=Status.HTTP_UNAUTHORIZED))
     assert result.slo is not None and result.slo.outcome is None and "not judged: FAILED" in result.slo.reason
 

@@ -95,7 +95,7 @@ def slo_of(results: Iterable[PointResult]) -> ProfileSlo | None:
     """What points, each of all its models, say of the objectives together; None without any."""
     return profile_slo(
         [
-            PointSlo(result.load.request_rate, result.load.concurrency, result.verdict.usable, result.slo)
+            PointSlo(result.load.request_rate, result.load.concurrency, result.slo)
             for result in results
             if result.slo is not None
         ]

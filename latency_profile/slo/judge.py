@@ -202,11 +202,14 @@ def slo(
     if not objectives:
         return None
     why = _not_judged(records, rows & span.rows, verdict)
-    if why:
-        return Slo(outcome=None, reason=why, objectives=[_unjudged(objective, why) for objective in objectives])
-    judge = _Judge(records, rows & span.rows, gaps, described)
-    judged = [_in_the_long_run(judge.of(objective), span, verdict) for objective in objectives]
-    return Slo(outcome=_worst(judged), reason="", objectives=judged)
+    if not why:
+        judge = _Judge(records, rows & span.rows, gaps, described)
+        judged = [_in_the_long_run(judge.of(objective), span, verdict) for objective in objectives]
+        outcome = _worst(judged)
+        if outcome is Outcome.BROKEN or not verdict.holds(Kind.FAILED):
+            return Slo(outcome=outcome, reason="", objectives=judged)
+        why = "not judged: FAILED"
+    return Slo(outcome=None, reason=why, objectives=[_unjudged(objective, why) for objective in objectives])
 
 
 def _not_judged(records: Records, rows: Rows, verdict: Verdict) -> str:

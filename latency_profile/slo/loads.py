@@ -15,7 +15,6 @@ class PointSlo:
 
     request_rate: float | None
     concurrency: int | None
-    usable: bool
     slo: Slo
 
     @property
@@ -25,7 +24,7 @@ class PointSlo:
 
     @property
     def kept(self) -> bool:
-        return self.usable and self.slo.outcome is Outcome.KEPT
+        return self.slo.outcome is Outcome.KEPT
 
     @property
     def told(self) -> JudgedLoad:
@@ -36,8 +35,6 @@ class PointSlo:
         """What keeps it from keeping them all."""
         if self.slo.outcome is None:
             return self.slo.reason
-        if self.kept or self.slo.outcome is Outcome.KEPT:
-            return "all are kept, and the numbers must not be used"
         wrong = [each for each in self.slo.objectives if each.outcome is self.slo.outcome]
         told = " and ".join(words.short_text(each) for each in wrong[:MOST_NAMED])
         return told if len(wrong) <= MOST_NAMED else f"{told}, and {len(wrong) - MOST_NAMED} more"
