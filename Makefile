@@ -9,10 +9,13 @@ LOCK := $(BIN)/uv --no-config pip compile --quiet --upgrade --python-version 3.1
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: profile test test-slow test-vllm test-jetstream test-transformers-serve test-image image lock triton lint fuzz docs manifests benchmarks clean
+.PHONY: profile picture test test-slow test-vllm test-jetstream test-transformers-serve test-image image lock triton lint fuzz docs manifests benchmarks clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
+
+picture: $(VENV)/.runtime ## the README's picture, of a real run of `make profile`
+	$(BIN)/python -m benchmarks.readme_picture docs/profile.svg
 
 test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not vllm and not jetstream and not transformers_serve and not image"

@@ -1,6 +1,7 @@
-"""The README's picture: what `make profile` shows in a terminal of 112 columns, as an SVG.
+"""The README's picture: what `make profile` leaves in a terminal of 112 columns, as an SVG.
 
-`python -m benchmarks.readme_picture docs/profile.svg` runs the demo in a pseudo-terminal and draws its output by Rich.
+`python -m benchmarks.readme_picture docs/profile.svg` runs the demo in a pseudo-terminal and draws its output by Rich;
+the progress, which writes over itself, is left out.
 """
 
 import io
@@ -22,7 +23,7 @@ def shown() -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
     with subprocess.Popen(
-        [sys.executable, "-m", "latency_profile", "demo"], stdout=theirs, stderr=theirs, env=environment
+        [sys.executable, "-m", "latency_profile", "demo"], stdout=theirs, stderr=subprocess.DEVNULL, env=environment
     ) as process:
         os.close(theirs)
         said = io.BytesIO()
@@ -43,9 +44,8 @@ def _read(descriptor: int) -> bytes:
 
 def main() -> int:
     (path,) = sys.argv[1:]
-    lines = [line.rpartition("\r")[2] for line in shown().split("\n")]  # of what was written over, the last is left
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(Text.from_ansi(f"$ {COMMAND}\n" + "\n".join(lines)), highlight=False)
+    console.print(Text.from_ansi(f"$ {COMMAND}\n{shown()}"), highlight=False)
     Path(path).write_text(console.export_svg(title=COMMAND))
     return 0
 
