@@ -185,8 +185,8 @@ def test_a_server_that_never_serves_is_given_up_and_a_taken_port_is_left_alone(t
 
 
 def test_a_server_that_runs_already(tmp_path: Path) -> None:
-    dataset(tmp_path / "benchmark_dataset.json", 18)
-    with running_simulator(tmp_path, "--engine", "instant") as server:
+    dataset(tmp_path / "benchmark_dataset.json", 60)
+    with running_simulator(tmp_path, "--fixed-timing", "20,5") as server:
         command = [sys.executable, str(ROOT / "benchmark_engines.py"), f"--url={server.url}", "--tokenizer=bundled"]
         command += ["--", "--machine-cost=2.5"]
         done = subprocess.run(
@@ -196,7 +196,7 @@ def test_a_server_that_runs_already(tmp_path: Path) -> None:
         assert server.process.poll() is None
     run = run_file(tmp_path / "results", "unknown")
     assert run["concurrency"] == 10
-    assert run["result"]["metrics"]["num_prompts_succeeded"] == 18
+    assert run["result"]["metrics"]["num_prompts_succeeded"] == 60
     assert run["command"] is None
     assert "=== RESULTS FOR unknown ===" in done.stdout
     (row,) = rows(tmp_path / "results")

@@ -35,7 +35,7 @@ NEWEST_SCHEMA = 42  # of Grafana 12.2 to 13.2; no dashboard of this kind will ha
 
 def asked(text: str, **chosen: str) -> str:
     """A query as Grafana sends it, with what was chosen; All is the rest's."""
-    variables = {"__rate_interval": "2s", "namespace": ".*", "job": ".*", "pod": ".*"} | chosen
+    variables = {"__rate_interval": "20s", "namespace": ".*", "job": ".*", "pod": ".*"} | chosen
     return re.sub(r"\$(\w+)", lambda found: variables[found[1]], text)
 
 

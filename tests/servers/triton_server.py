@@ -78,6 +78,10 @@ def serve(folder: Path) -> Iterator[Triton]:
         "VIRTUAL_ENV": str(ENVIRONMENT),
     }
     url = f"http://127.0.0.1:{http}"
-    ready = f"{url}/v2/health/ready"
-    with running(command, ready=lambda: answers(ready), within_s=60, log=folder / "server.log", env=env):
-        yield Triton(url, f"http://127.0.0.1:{metrics}/metrics", folder / "models")
+    told = f"http://127.0.0.1:{metrics}/metrics"  # it listens there last
+
+    def ready() -> bool:
+        return answers(f"{url}/v2/health/ready") and answers(told)
+
+    with running(command, ready=ready, within_s=60, log=folder / "server.log", env=env):
+        yield Triton(url, told, folder / "models")
