@@ -54,6 +54,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, flo
     ):
         flags = ("--stream-request", "--request-rates=30,60", "--benchmark-time-seconds=1.5", "--warmup-seconds=0")
         where = ("--host=127.0.0.1", f"--port={server.url.rpartition(':')[2]}", f"--metrics-port={port}", "--stay")
+        wait_for(at, "up")  # it begins to scrape up to five seconds after it is ready
         started = time.time()
         with (folder / "log").open("wb") as log:
             profile = subprocess.Popen(
