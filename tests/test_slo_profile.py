@@ -79,7 +79,7 @@ def test_objectives_of_a_rate_and_of_each_of_two_models(
 
 def test_what_stays_unresolved_in_a_closed_loop_is_exit_code_4(port: int, tmp_path: Path) -> None:
     done = benchmark(
-        *flags(port, tmp_path, "--models=m", "--concurrencies=40", "--benchmark-time-seconds=1"),
+        *flags(port, tmp_path, "--models=m", "--concurrencies=40", "--benchmark-time-seconds=3"),
         "--slo=e2e:p99.9<20s",
         "--slo=ttft:p50<2s",
     )
