@@ -41,20 +41,22 @@ def test_objectives_of_a_rate_and_of_each_of_two_models(
     port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = benchmark(
-        *flags(port, tmp_path, "--models=m,n", "--traffic-split=0.5,0.5", "--request-rate=150"),
-        "--benchmark-time-seconds=2",
+        *flags(port, tmp_path, "--models=m,n", "--traffic-split=0.5,0.5", "--request-rate=60"),
+        "--benchmark-time-seconds=4",
         LATENCY_PROFILE_SLO=", ".join(OBJECTIVES),
     )
     points = [read_point(path) for path in point_files(tmp_path)]
     assert [point["config"]["model"] for point in points] == ["m", "n", "weighted"]
-    usable = all(point["verdict"]["verdict"] not in UNUSABLE for point in points)
-    assert done.returncode == (0 if usable else 4), done.stdout + done.stderr
+    calm = not {point["verdict"]["verdict"] for point in points} & {*UNUSABLE, "SATURATED"}
+    whole = points[2]["verdict"]["verdict"]  # of all requests: it decides, whatever a busy machine made of one model's
+    assert done.returncode == (4 if whole in UNUSABLE else 0), done.stdout + done.stderr
     for point in points:
         assert [each["name"] for each in point["slo"]["objectives"]] == list(OBJECTIVES)
         if point["verdict"]["verdict"] in UNUSABLE:
             assert point["slo"]["outcome"] is None and "not judged" in done.stdout
             continue
-        assert outcomes(point) == OBJECTIVES and point["slo"]["outcome"] == "broken"
+        assert point["slo"]["outcome"] == "broken"
+        assert not calm or outcomes(point) == OBJECTIVES, point["verdict"]
         ttft, broken = point["slo"]["objectives"][:2]
         assert (
             0.2
@@ -69,8 +71,8 @@ def test_objectives_of_a_rate_and_of_each_of_two_models(
     jsonschema.validate(profile, schema("profile"))
     assert profile["exit_code"] == done.returncode and profile["slo"]["text"] in done.stdout
     assert profile["points"][0]["slo"] == points[2]["slo"]["outcome"] and profile["slo"]["highest_kept"] is None
-    if usable:
-        assert "At 150 req/s ttft:p90<190ms is broken (p90 2" in done.stdout
+    if calm:
+        assert "At 60 req/s ttft:p90<190ms is broken (p90 2" in done.stdout
     again = tmp_path / "again"
     (records,) = tmp_path.glob("*.records.npz")
     assert reanalyze(records, again) == done.returncode and profile["slo"]["text"] in capsys.readouterr().out
