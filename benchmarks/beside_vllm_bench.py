@@ -93,7 +93,9 @@ def of_records(point: Records) -> Side:
 
 
 def of_bench(result: BenchResult, rate: float) -> Side:
-    """Its own figures, with our intervals."""
+    """Its own figures, with our intervals. Raises RuntimeError where a request failed: it has 0 among its latencies."""
+    if result.completed < len(result.ttfts):
+        raise RuntimeError(f"vllm bench: {len(result.ttfts) - result.completed} of {len(result.ttfts)} requests failed")
     return Side(
         requests=len(result.ttfts),
         completed=result.completed,

@@ -59,7 +59,7 @@ class EngineProcess:
         self._timeout_s = timeout_s
         self._stop = stop
         self._pending = b""
-        # Its Python sees this package and nothing else of ours, which may be made for another Python.
+        # Its Python sees this package and what the user's PYTHONPATH names. Our own packages may be for another Python.
         self._path = tempfile.TemporaryDirectory(prefix="latency-profile-engine-")
         Path(self._path.name, "latency_profile").symlink_to(Path(latency_profile.__file__).parent)
         seen = os.pathsep.join(filter(None, [self._path.name, environ.get("PYTHONPATH")]))

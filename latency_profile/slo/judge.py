@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from latency_profile import measures
@@ -167,14 +168,9 @@ class _Judge:
         attainment: Attainment | None,
         needed: int | None,
     ) -> Judged:
-        judged = Judged(
-            name=objective.name,
-            metric=objective.metric,
-            statistic=objective.statistic,
-            limit_s=None if objective.limit_ms is None else objective.limit_ms / MS_PER_S,
-            level=objective.level,
+        judged = msgspec.structs.replace(
+            _unjudged(objective, ""),
             outcome=outcome,
-            reason="",
             measured_s=figure.value_s,
             measured_low_s=figure.low_s,
             measured_high_s=figure.high_s,

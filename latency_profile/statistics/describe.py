@@ -39,6 +39,7 @@ class Known(NamedTuple):
 
 
 def known_of(sample: Sample) -> Known:
+    """What any figure of a sample is read from, found once. Values in ns; unfinished ones as `describe` takes them."""
     whole, values = ordered(sample)
     at_least, finished = values.at_least, values.finished
     mean, sd = mean_and_sd(finished) if len(finished) else (None, None)
