@@ -168,6 +168,12 @@ def _cost(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def _replicas(arguments: Sequence[str]) -> int:
+    from latency_profile.replicas.command import command
+
+    return command(arguments)
+
+
 def _export(arguments: Sequence[str]) -> int:
     from latency_profile.export.command import command
 
@@ -223,6 +229,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "compare": (_compare, "say whether new profiles are worse than earlier ones, night after night"),
     "dataset": (_dataset, "estimate lengths from a data set, import one, or have a model write prompts"),
     "cost": (_cost, "say what tokens cost at points that were measured, input and output apart"),
+    "replicas": (_replicas, "say how many replicas a target load takes to keep objectives, and what they cost"),
     "export": (_export, "write points as CSV, Parquet or Markdown, or in the form of vllm bench or llm-d"),
     "simulate": (_simulate, "run the embedded model server"),
 }

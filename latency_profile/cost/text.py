@@ -17,13 +17,13 @@ def lines(found: CostReport) -> Iterator[str]:
     yield f"USD per million tokens, of machines at {said} an hour"
     yield ""
     yield "Each kind alone: the whole price over its tokens. These are not to be added."
-    yield from _table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], list(_alone(found)))
+    yield from table(["", "load", "in/out", "tok/s", *_FIGURES, "with idle time", "verdict"], list(_alone(found)))
     yield from _capacity(found)
     divided = list(_split(found))
     if divided:
         yield ""
         yield "The whole price divided: input / output, to be added. In brackets 95 % intervals (of gaps: a range)."
-        yield from _table(["load", "in/out", "method", "prefill's share", "input", "output", "with idle time"], divided)
+        yield from table(["load", "in/out", "method", "prefill's share", "input", "output", "with idle time"], divided)
     every = [split for row in found.points for split in row.cost.splits]
     yield from dict.fromkeys(f"{split.method}: {split.reason}." for split in every if split.reason)
     yield from dict.fromkeys(f"{split.method}: {split.remark}." for split in every if split.remark)
@@ -131,7 +131,7 @@ def _number(value: float | None) -> str:
     return "–" if value is None else digits(value)
 
 
-def _table(heads: Sequence[str], cells: Sequence[list[str]]) -> Iterator[str]:
+def table(heads: Sequence[str], cells: Sequence[list[str]]) -> Iterator[str]:
     """Columns as wide as what is in them; those with nothing in them are left out."""
     kept = [k for k in range(len(heads)) if any(row[k] for row in cells)]
     widths = [max(len(heads[k]), *(len(row[k]) for row in cells)) for k in kept]

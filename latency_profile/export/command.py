@@ -14,9 +14,10 @@ from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.llmd import report
 from latency_profile.export.markdown import markdown
-from latency_profile.export.points import ExportPoint, load_records, points_at, records_of
+from latency_profile.export.points import ExportPoint, points_at, records_of
 from latency_profile.export.tables import csv_chunks, parquet_writer, point_parts, request_parts
 from latency_profile.export.vllm_bench import vllm_bench
+from latency_profile.results.found import load_records
 
 CSV, PARQUET, MARKDOWN, VLLM_BENCH, LLM_D = "csv", "parquet", "markdown", "vllm-bench", "llm-d"
 POINTS, REQUESTS = "points", "requests"

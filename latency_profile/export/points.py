@@ -1,7 +1,6 @@
 """The points that are to be exported, each with its whole JSON and, where they are asked for, its records."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +8,8 @@ from typing import Any
 
 import msgspec
 
-from latency_profile import records
 from latency_profile.errors import UsageError
-from latency_profile.records import Records
-from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profile_of
-from latency_profile.shards.documents import SHARD_RECORDS
+from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profile_of, records_in
 
 
 class _Fingerprint(msgspec.Struct, frozen=True):
@@ -111,28 +107,10 @@ def records_of(points: Sequence[ExportPoint]) -> dict[Path, list[ExportPoint]]:
         if path is not None and path.suffix != ".npz":
             folder = path.parent
             if folder not in beside:
-                beside[folder] = _records_in(folder)
+                beside[folder] = records_in(folder)
             path = beside[folder].get(point.head.started_ns)
         if path is None:
             takes = f"the point's records (…{RECORDS} of this version)"
             raise UsageError(f"{point.found.path}: this takes {takes}, which are not beside it")
         by_file.setdefault(path, []).append(point)
     return by_file
-
-
-def _records_in(folder: Path) -> dict[int, Path]:
-    """The folder's records by when their points started (Unix ns)."""
-    known = {}
-    for path in sorted(folder.glob(f"*{RECORDS}")):
-        if not SHARD_RECORDS.fullmatch(path.name):
-            with suppress(ValueError):  # of another version: whose point it is nobody can tell
-                known[records.load_context(path).started_ns] = path
-    return known
-
-
-def load_records(path: Path) -> Records:
-    """Raises UsageError where it is no records file of this version."""
-    try:
-        return records.load(path)
-    except ValueError as error:
-        raise UsageError(str(error)) from None

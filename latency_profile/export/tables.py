@@ -11,7 +11,8 @@ import numpy as np
 
 from latency_profile.errors import UsageError
 from latency_profile.export.columns import columns, load_text
-from latency_profile.export.points import ExportPoint, load_records
+from latency_profile.export.points import ExportPoint
+from latency_profile.results.found import load_records
 from latency_profile.results.requests import Kind, request_columns
 
 CHUNK = 1 << 16  # rows at a time

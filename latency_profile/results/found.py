@@ -4,6 +4,7 @@ Only what is asked for is read of a file, so that those of older and newer versi
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -34,11 +35,11 @@ def barred(verdict: str, cut_short: str | None) -> str | None:
     return None if cut_short is None else f"cut short by {cut_short}"
 
 
-class _Verdict(msgspec.Struct, frozen=True):
+class PointVerdict(msgspec.Struct, frozen=True):
     verdict: str
 
 
-class _Load(msgspec.Struct, frozen=True):
+class PointLoad(msgspec.Struct, frozen=True):
     request_rate: float | None
     concurrency: int | None
 
@@ -57,8 +58,8 @@ class _Config(msgspec.Struct, frozen=True):
 class PointHead(msgspec.Struct, frozen=True):
     """What the JSON of every point says of which point it is, and whether it may be used."""
 
-    verdict: _Verdict
-    load: _Load
+    verdict: PointVerdict
+    load: PointLoad
     config: _Config
     cut_short: str | None
 
@@ -130,6 +131,24 @@ def found_at(place: str, kind: type[Known]) -> Sequence[Found[Known]]:
     return _of_profile(path, kind) if point is None else [point]
 
 
+def records_in(folder: Path) -> dict[int, Path]:
+    """The folder's records by when their points started (Unix ns)."""
+    known = {}
+    for path in sorted(folder.glob(f"*{RECORDS}")):
+        if not SHARD_RECORDS.fullmatch(path.name):
+            with suppress(ValueError):  # of another version: whose point it is nobody can tell
+                known[records.load_context(path).started_ns] = path
+    return known
+
+
+def load_records(path: Path) -> records.Records:
+    """Raises UsageError where it is no records file of this version."""
+    try:
+        return records.load(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
 def profile_of(path: Path) -> list[str]:
     """The names of its points' files, where the file is a profile's; none where it is not."""
     try:
@@ -169,10 +188,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def _of_records(path: Path, kind: type[Known]) -> list[Found[Known]]:
-    try:
-        files = point_files(records.load(path))
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    files = point_files(load_records(path))
     return [Found(path, name, data, msgspec.json.decode(data, type=kind)) for name, data in files.items()]
 
 

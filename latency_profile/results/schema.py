@@ -13,6 +13,7 @@ from latency_profile.cost.structure import CostReport
 from latency_profile.datasets.structure import Estimate
 from latency_profile.launch.structure import EngineRun
 from latency_profile.offline.structure import OfflineResult
+from latency_profile.replicas.structure import ReplicaPlan
 from latency_profile.results.structure import STREAMED_KEYS, PointResult, Profile
 
 Kind = (
@@ -23,6 +24,7 @@ Kind = (
     | type[Estimate]
     | type[OfflineResult]
     | type[EngineRun]
+    | type[ReplicaPlan]
 )
 
 SCHEMA_FILES: dict[str, Kind] = {
@@ -33,6 +35,7 @@ SCHEMA_FILES: dict[str, Kind] = {
     "estimate.schema.json": Estimate,
     "offline.schema.json": OfflineResult,
     "engine_run.schema.json": EngineRun,
+    "replicas.schema.json": ReplicaPlan,
 }
 
 # What a structure cannot say: the keys of streamed answers are all there, or none is.

@@ -38,7 +38,7 @@ OVERLOAD = (
     *(Status.HTTP_UNAVAILABLE, Status.HTTP_GATEWAY, Status.ERROR_EVENT),
 )
 # Where the backlog grows the waits grow with it, beyond any limit; the pace of an answer that has begun need not.
-_WAITS = frozenset({"ttft", "ntpot", "e2e"})
+WAITS = frozenset({"ttft", "ntpot", "e2e"})
 
 
 class _Figure(NamedTuple):
@@ -169,7 +169,7 @@ class _Judge:
         needed: int | None,
     ) -> Judged:
         judged = msgspec.structs.replace(
-            _unjudged(objective, ""),
+            unjudged(objective, ""),
             outcome=outcome,
             measured_s=figure.value_s,
             measured_low_s=figure.low_s,
@@ -201,11 +201,11 @@ def slo(
     if not why:
         judge = _Judge(records, rows & span.rows, gaps, described)
         judged = [_in_the_long_run(judge.of(objective), span, verdict) for objective in objectives]
-        outcome = _worst(judged)
+        outcome = worst(judged)
         if outcome is Outcome.BROKEN or not verdict.holds(Kind.FAILED):
             return Slo(outcome=outcome, reason="", objectives=judged)
         why = "not judged: FAILED"
-    return Slo(outcome=None, reason=why, objectives=[_unjudged(objective, why) for objective in objectives])
+    return Slo(outcome=None, reason=why, objectives=[unjudged(objective, why) for objective in objectives])
 
 
 def _not_judged(records: Records, rows: Rows, verdict: Verdict) -> str:
@@ -221,7 +221,8 @@ def _not_judged(records: Records, rows: Rows, verdict: Verdict) -> str:
     return ""
 
 
-def _unjudged(objective: Objective, why: str) -> Judged:
+def unjudged(objective: Objective, why: str) -> Judged:
+    """The objective without an outcome, and why there is none."""
     return Judged(
         name=objective.name,
         metric=objective.metric,
@@ -237,7 +238,7 @@ def _in_the_long_run(judged: Judged, span: Window, verdict: Verdict) -> Judged:
     """What the window shows is not what such a load comes to where the backlog grows, or where the window is over
     before it could show whether it does."""
     if verdict.holds(Kind.SATURATED):
-        if judged.metric in _WAITS:
+        if judged.metric in WAITS:
             return words.because(judged, Outcome.BROKEN, words.GROWS)
         if judged.outcome is not Outcome.BROKEN:
             return words.because(judged, Outcome.UNRESOLVED, words.GROWS_UNSEEN)
@@ -246,6 +247,7 @@ def _in_the_long_run(judged: Judged, span: Window, verdict: Verdict) -> Judged:
     return judged
 
 
-def _worst(judged: list[Judged]) -> Outcome:
+def worst(judged: list[Judged]) -> Outcome:
+    """Of all objectives together."""
     found = {objective.outcome for objective in judged}
     return next(outcome for outcome in (Outcome.BROKEN, Outcome.UNRESOLVED, Outcome.KEPT) if outcome in found)

@@ -1,0 +1,154 @@
+"""Points for `latency-profile replicas`: what it needs of those that `results.found` finds."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latency_profile.errors import UsageError
+from latency_profile.fingerprint import Fingerprint, differences
+from latency_profile.results.found import Found, PointHead, PointLoad, PointVerdict, found_at
+from latency_profile.slo.grammar import Objective, parse
+
+# What points of one workload may differ in: how high the load was, and for how long it was watched.
+_FREE = frozenset(
+    {"load", "burst_of", "goodput", "benchmark_time_seconds", "until_ci"}
+    | {"warmup_seconds", "find_warmup", "cooldown_seconds"}
+)
+
+
+class _Counts(msgspec.Struct, frozen=True):
+    failed: int
+
+
+class _Load(PointLoad, frozen=True):
+    streaming: bool
+    arrival_process: str
+    offered_requests_per_s: float | None
+    counts: _Counts
+
+
+class _Remark(msgspec.Struct, frozen=True):
+    name: str
+    text: str
+
+
+class _Verdict(PointVerdict, frozen=True):
+    remarks: list[_Remark]
+
+
+class _Window(msgspec.Struct, frozen=True):
+    rates_start_s: float
+    end_s: float
+
+
+class _Metrics(msgspec.Struct, frozen=True):
+    num_prompts_succeeded: int
+    total_output_token: int
+
+
+class _Cost(msgspec.Struct, frozen=True):
+    machine_cost_per_hour_usd: float
+
+
+class _Cache(msgspec.Struct, frozen=True):
+    intended_hit_rate: float
+
+
+class _Url(msgspec.Struct, frozen=True):
+    url: str
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Slo(msgspec.Struct, frozen=True):
+    objectives: list[_Named]
+
+
+class Result(PointHead, frozen=True):
+    load: _Load
+    verdict: _Verdict
+    window: _Window
+    metrics: _Metrics
+    fingerprint: Fingerprint
+    latency: dict[str, Any]
+    cost: _Cost | None = None
+    cache: _Cache | None = None
+    by_url: list[_Url] | None = None
+    slo: dict[str, Any] | None = None
+
+    @property
+    def burst(self) -> bool:
+        return self.load.request_rate is None and self.load.concurrency is None
+
+    @property
+    def urls(self) -> int:
+        return len(self.by_url or [None])
+
+    @property
+    def own_objectives(self) -> tuple[str, ...]:
+        """Those that its run was given (--slo)."""
+        if self.slo is None:
+            return ()
+        return tuple(each.name for each in msgspec.convert(self.slo, _Slo).objectives)
+
+    @property
+    def output_tokens_mean(self) -> float | None:
+        """Of an answer; None where none succeeded."""
+        of = self.metrics
+        return of.total_output_token / of.num_prompts_succeeded if of.num_prompts_succeeded else None
+
+
+ReplicaPoint = Found[Result]
+
+
+def points_at(places: Iterable[str]) -> list[ReplicaPoint]:
+    """The points of files, and of folders and all below them, each once, by their rate. Raises UsageError where a place
+    has none, where none has a request rate, and where they are not of one server and one workload.
+
+    What several models have of a point is left out, unless it is named: machines that serve them are shared by them.
+    """
+    points: dict[tuple[object, ...], ReplicaPoint] = {}
+    for place in places:
+        for found in found_at(place, Result):
+            if found.result.of_all_models or found.name == Path(place).name:
+                points.setdefault(found.result.key, found)
+    ordered = sorted(points.values(), key=lambda found: (found.result.load.request_rate or 0.0, found.name))
+    _check(ordered)
+    return ordered
+
+
+def _check(points: Sequence[ReplicaPoint]) -> None:
+    rated = [point for point in points if point.result.load.request_rate is not None]
+    if not rated:
+        raise UsageError(
+            "replicas: takes points of request rates (--request-rates), got "
+            + ", ".join(dict.fromkeys(point.result.load_name for point in points))
+            + ": a closed loop sends as fast as it is answered, and a burst has no rate"
+        )
+    first = rated[0]
+    for other in rated[1:]:
+        differ = [
+            text
+            for text in differences(first.result.fingerprint, other.result.fingerprint)
+            if text.partition(":")[0] not in _FREE
+        ]
+        if first.result.urls != other.result.urls:
+            differ.append(f"URLs: {first.result.urls}, {other.result.urls}")
+        if differ:
+            raise UsageError(
+                f"replicas: takes points of one server and one workload; {first.path} and {other.path} differ in "
+                + "; ".join(differ)
+            )
+
+
+def objectives_of(points: Iterable[ReplicaPoint]) -> tuple[Objective, ...]:
+    """Those that all the points' runs were given. Raises ValueError, with what they had, where that is not the same."""
+    given = sorted({point.result.own_objectives for point in points})
+    if len(given) != 1 or not given[0]:
+        told = " and ".join(f'"{", ".join(names)}"' if names else "none" for names in given)
+        raise ValueError(f"the points' own objectives are {told}")
+    return tuple(parse(name) for name in given[0])
