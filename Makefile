@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv --no-config pip compile --quiet --upgrade --python-version 3.1
 	--no-emit-index-url --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: profile picture test test-slow test-vllm test-jetstream test-transformers-serve test-image image lock triton lint fuzz docs manifests benchmarks clean
+.PHONY: profile picture test test-slow test-vllm test-jetstream test-transformers-serve test-image image lock page-script triton lint fuzz docs manifests benchmarks clean
 
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
@@ -49,6 +49,9 @@ lock: $(VENV)/bin/python ## requirements.lock anew: the newest wheels for the im
 	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements.lock requirements.txt
 	cmp requirements.lock requirements.lock.arm64
 	rm requirements.lock.arm64
+
+page-script: $(VENV)/.test ## the plotting library that pages have in them, from the pinned vl-convert-python
+	$(BIN)/python -m latency_profile.page.bundle
 
 triton: ## a real Triton for `make test`, 250 MB in .venvs/triton; without it its tests say so
 	-tests/servers/install_triton.sh

@@ -180,6 +180,12 @@ def _export(arguments: Sequence[str]) -> int:
     return command(arguments)
 
 
+def _report(arguments: Sequence[str]) -> int:
+    from latency_profile.page.command import command
+
+    return command(arguments)
+
+
 def _backends(arguments: Sequence[str]) -> int:
     if arguments:
         raise UsageError(f"usage: {PROGRAM} {USAGES['backends']}")
@@ -231,6 +237,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "cost": (_cost, "say what tokens cost at points that were measured, input and output apart"),
     "replicas": (_replicas, "say how many replicas a target load takes to keep objectives, and what they cost"),
     "export": (_export, "write points as CSV, Parquet or Markdown, or in the form of vllm bench or llm-d"),
+    "report": (_report, "make one HTML page of points, with curves, tables and where the numbers come from"),
     "simulate": (_simulate, "run the embedded model server"),
 }
 USAGES = {  # of commands without a help of their own

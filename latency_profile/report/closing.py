@@ -11,9 +11,14 @@ from latency_profile.verdict import UNUSABLE, Kind
 
 def closing_line(rows: Sequence[TableRow], code: Exit, slo: ProfileSlo | None = None) -> str:
     """The verdicts, why points must not be used, up to which load objectives are kept, and the exit code."""
+    kept = f"{slo.text} " if slo else ""
+    return f"{verdicts_text(rows)}. {kept}Exit code {int(code)}."
+
+
+def verdicts_text(rows: Sequence[TableRow]) -> str:
+    """How many points have which verdict, and why points must not be used; without a full stop."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(row.verdict for row in rows).items())
     barred = [row for row in rows if Kind(row.verdict) in UNUSABLE]
     why = "".join(f". At {row.load}: {' '.join(row.reasons)}".rstrip(".") for row in barred)
     points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
-    kept = f"{slo.text} " if slo else ""
-    return f"{points}: {counted or 'none measured'}{why}. {kept}Exit code {int(code)}."
+    return f"{points}: {counted or 'none measured'}{why}"

@@ -1,0 +1,91 @@
+"""`latency-profile report`: points that were measured as one HTML page, and its figures as pictures."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from latency_profile import results
+from latency_profile.command_flags import CommandFlags
+from latency_profile.errors import Exit, StorageError, UsageError
+from latency_profile.export.points import points_at
+from latency_profile.page.document import document
+from latency_profile.page.names import series_names
+from latency_profile.page.overview import overview
+from latency_profile.page.pictures import drawer
+from latency_profile.page.seen import Seen, Unread, seen_of
+
+DEFAULT = "report.html"
+_USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR]"
+_DESCRIPTION = """\
+Points that were measured as one HTML page that needs nothing else: the result in a sentence, curves with their
+intervals, all points, where the numbers come from, and each point. RESULTS are points' JSON, profiles' JSON, records,
+and folders of these with all below them; several profiles are drawn over each other.
+
+Exit code 4 where no point may be used."""
+
+
+def command(arguments: Sequence[str]) -> Exit:
+    """Writes the page. Raises UsageError, and StorageError where it cannot write."""
+    given = _parser().parse_intermixed_args(arguments)
+    output = Path(given.output).expanduser()
+    if not given.output or output.is_dir():
+        raise UsageError(f"-o: got {given.output!r}, takes a file")
+    folder = None if given.plots is None else Path(given.plots).expanduser()
+    if folder is not None and (not given.plots or folder.is_file()):
+        raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
+    draw = None if folder is None else drawer()
+    points, unread = seen_of(points_at(given.places))
+    _write(output, document(points, unread, notices=without_profile(points)))
+    if draw is not None and folder is not None:
+        figures = overview(points, series_names(points)).figures
+        for name, data in draw(figures):
+            _write(folder / name, data)
+    return _code(points, unread)
+
+
+def without_profile(points: Sequence[Seen]) -> list[str]:
+    """What is to be said of points whose profile's file is not there."""
+    alone = [point for point in points if not point.profile.endswith(".json")]
+    if not alone:
+        return []
+    which = "The points have" if len(alone) == len(points) else f"{len(alone)} of the points have"
+    return [
+        f"{which} no profile's file beside them: what lies in one folder and has the same fingerprint is taken for one "
+        "profile."
+    ]
+
+
+def _code(points: Sequence[Seen], unread: Sequence[Unread]) -> Exit:
+    for of in unread:
+        print(f"{of.file}, of schema {of.schema_version}, cannot be read and is left out: {of.why}", file=sys.stderr)
+    barred = [point for point in points if point.barred]
+    if barred:
+        told = ", ".join(f"{point.load_name} ({point.barred})" for point in barred)
+        print(f"{len(barred)} of {len(points)} points must not be used: {told}", file=sys.stderr)
+    return Exit.UNUSABLE if len(barred) == len(points) else Exit.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="report: ")
+    flags.add_argument("places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, or folders")
+    flags.add_argument(
+        "-o",
+        "--output",
+        default=DEFAULT,
+        metavar="FILE",
+        help=f"the page (default: {DEFAULT}). What is there already is left alone: the new file gets a number",
+    )
+    flags.add_argument(
+        "--plots",
+        metavar="DIR",
+        help="a folder for each figure of the overview as PNG and SVG too; takes the package vl-convert-python",
+    )
+    return flags
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        print(results.write(path.parent, path.name, data))
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None

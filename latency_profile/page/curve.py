@@ -1,0 +1,236 @@
+"""One curve over loads: lines, intervals and marks that tell their verdict, as a figure and as its table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from latency_profile.page.figure import Cell, Figure, TextTable
+
+# Those that must not be used are drawn hollow.
+SHAPES = {
+    "VALID": "circle",
+    "SATURATED": "triangle-up",
+    "TOO_FEW_SAMPLES": "diamond",
+    "CLIENT_LIMITED": "square",
+    "CONTAMINATED": "triangle-down",
+    "FAILED": "cross",
+}
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])  # the first line of a figure is solid
+WIDE = 16.0  # loads whose highest is so many times the lowest stand on a logarithmic axis
+STEEP = 30.0  # and so do latencies
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One figure of one point. `shown` and `interval` are as the table writes them; None: the sample gives no end."""
+
+    profile: str
+    line: str  # p50, p99, …: what else is drawn in the same axes
+    load: str
+    place: int  # of the point among its profile's
+    x: float | None  # None: it has no place on this axis, and stands in the table only
+    y: float
+    low: float | None = None
+    high: float | None = None
+    shown: str
+    interval: str = ""
+    verdict: str
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    title: str  # with its unit
+    logarithmic: bool = False
+    decades: int = 1  # of a logarithmic one
+    ticks: tuple[float, ...] = ()  # where the points stand, where those are loads
+
+
+def load_axis(title: str, loads: Sequence[float]) -> Axis:
+    """The axis of offered loads: ticks where the loads are."""
+    ticks = tuple(sorted(set(loads)))
+    return Axis(title, bool(ticks) and ticks[0] > 0 and ticks[-1] >= WIDE * ticks[0], ticks=ticks)
+
+
+def upwards(title: str, marks: Sequence[Mark]) -> Axis:
+    """The axis of latencies, and of all that may be far apart: logarithmic where marks are, and nothing is at 0."""
+    values = [mark.y for mark in marks]
+    ends = [end for mark in marks for end in (mark.y, mark.low, mark.high) if end is not None]
+    if not ends or min(ends) <= 0 or max(values) <= STEEP * min(values):
+        return Axis(title)
+    return Axis(title, True, math.ceil(math.log10(max(ends))) - math.floor(math.log10(min(ends))))
+
+
+def curve(
+    name: str,
+    title: str,
+    reading: str,
+    x: Axis,
+    y: Axis,
+    marks: Sequence[Mark],
+    profiles: Sequence[str],
+    labelled: bool = False,
+) -> Figure | None:
+    """The marks as a figure; None where there are none. profiles: all of the page, which fixes each one's colour.
+    labelled: the axis has no loads: they stand beside the marks, as far as one profile alone is there; nor are there
+    bands, which follow an axis."""
+    if not marks:
+        return None
+    lines = list(dict.fromkeys(mark.line for mark in marks))
+    return Figure(
+        name=name,
+        title=title,
+        reading=reading,
+        spec=_spec(x, y, marks, lines, profiles, labelled),
+        data={"points": _columns(marks)},
+        table=_table(y.title, marks, lines),
+    )
+
+
+def _columns(marks: Sequence[Mark]) -> Mapping[str, list[Cell]]:
+    """Lines and bands are cut where they would go through a point that must not be used, or an open interval."""
+    drawn = [mark for mark in marks if mark.x is not None]
+    bands: list[Cell] = []
+    for _, of_line in groupby(drawn, key=lambda mark: (mark.profile, mark.line)):
+        number = 0
+        for mark in of_line:
+            closed = mark.usable and mark.low is not None and mark.high is not None
+            number += not closed
+            bands.append(number if closed else None)
+    names = ("profile", "line", "load", "place", "x", "y", "low", "high", "shown", "interval", "verdict", "usable")
+    return {
+        **{name: [getattr(mark, name) for mark in drawn] for name in names},
+        "band": bands,
+        "open": [mark.low is not None and mark.high is None for mark in drawn],
+    }
+
+
+def _spec(
+    x: Axis, y: Axis, marks: Sequence[Mark], lines: Sequence[str], profiles: Sequence[str], labelled: bool
+) -> dict[str, Any]:
+    several = len(profiles) > 1
+    by, domain = ("profile", profiles) if several else ("line", lines)
+    colour: dict[str, Any] = {
+        "field": by,
+        "type": "nominal",
+        "scale": {"domain": list(domain)},
+        "title": None,
+        "legend": {"symbolType": "stroke", "symbolOpacity": 1} if len(domain) > 1 else None,
+    }
+    dash: dict[str, Any] = {
+        "field": "line",
+        "type": "nominal",
+        "scale": {"domain": list(lines), "range": [_DASHES[place % len(_DASHES)] for place in range(len(lines))]},
+        "title": None,
+        "legend": {} if len(lines) > 1 else None,
+    }
+    verdicts = [verdict for verdict in SHAPES if any(mark.verdict == verdict for mark in marks)]
+    across = {
+        "field": "x",
+        "type": "quantitative",
+        "title": x.title,
+        "scale": {"type": "log", "padding": 12, "nice": False}
+        if x.logarithmic
+        else {"type": "linear", "padding": 12, "nice": False, "zero": False},
+        "axis": {"values": list(x.ticks)} if x.ticks else {"tickCount": 6},
+    }
+    up = {
+        "field": "y",
+        "type": "quantitative",
+        "title": y.title,
+        "scale": {"type": "log"} if y.logarithmic else {"type": "linear", "zero": True},
+        "axis": {"tickCount": y.decades if y.decades > 1 else 6},  # so many decades have a tick each
+    }
+    shape = {
+        "field": "verdict",
+        "type": "nominal",
+        "scale": {"domain": verdicts, "range": [SHAPES[verdict] for verdict in verdicts]},
+        "title": None,
+        "legend": {} if len(verdicts) > 1 else None,
+    }
+    tooltip = [
+        {"field": "profile", "title": "profile"},
+        {"field": "load", "title": "load"},
+        {"field": "line", "title": "figure"},
+        {"field": "shown", "title": y.title},
+        {"field": "interval", "title": "95 % interval"},
+        {"field": "verdict", "title": "verdict"},
+    ]
+    apart = [{"field": "profile"}, {"field": "line"}]
+
+    def point(which: str, filled: bool) -> dict[str, Any]:
+        return {
+            "transform": [{"filter": which}],
+            "mark": {"type": "point", "filled": filled, "size": 70, "strokeWidth": 1.8, "opacity": 1},
+            "encoding": {"color": colour, "shape": shape, "tooltip": tooltip},
+        }
+
+    layers = [
+        {
+            "transform": [{"filter": "isValid(datum.band)"}],
+            "mark": {"type": "area", "opacity": 0.13},
+            "encoding": {
+                "y": {**up, "field": "low"},
+                "y2": {"field": "high"},
+                "color": colour,
+                "detail": [*apart, {"field": "band"}],
+            },
+        },
+        {
+            "transform": [
+                {"filter": "isValid(datum.low)"},
+                {"calculate": "datum.open ? datum.y : datum.high", "as": "end"},
+            ],
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55},
+            "encoding": {"y": {**up, "field": "low"}, "y2": {"field": "end"}, "color": colour},
+        },
+        {
+            "transform": [{"filter": "datum.usable"}],
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {"color": colour, "strokeDash": dash, "detail": apart, "order": {"field": "place"}},
+        },
+        {
+            "transform": [{"filter": "datum.open"}],
+            "mark": {"type": "text", "text": "↑", "dy": -14, "fontSize": 14},
+            "encoding": {"color": colour},
+        },
+        point("datum.usable", True),
+        point("!datum.usable", False),
+    ]
+    if labelled and not several:
+        layers.append(
+            {
+                "transform": [{"filter": {"field": "line", "equal": lines[0]}}],
+                "mark": {"type": "text", "dy": 16 if len(lines) > 1 else -14},
+                "encoding": {"text": {"field": "load"}},
+            }
+        )
+    return {"data": {"name": "points"}, "encoding": {"x": across, "y": up}, "layer": layers[labelled:]}
+
+
+def _table(unit: str, marks: Sequence[Mark], lines: Sequence[str]) -> TextTable:
+    """A row a point; each figure with its interval."""
+    several = len({mark.profile for mark in marks}) > 1
+    known = sorted(
+        {line for line in lines if any(mark.interval for mark in marks if mark.line == line)}, key=lines.index
+    )
+    header = [*(["profile"] if several else []), "load"]
+    for line in lines:
+        header += [f"{line}: {unit}", *([f"{line}: 95 % interval"] if line in known else [])]
+    rows: dict[tuple[str, int], dict[str, Mark]] = {}
+    for mark in marks:
+        rows.setdefault((mark.profile, mark.place), {})[mark.line] = mark
+    cells = []
+    for of_point in rows.values():
+        first = next(iter(of_point.values()))
+        row = [*([first.profile] if several else []), first.load]
+        for line in lines:
+            found = of_point.get(line)
+            row.append(found.shown if found else NOTHING)
+            if line in known:
+                row.append((found.interval if found else "") or NOTHING)
+        cells.append((*row, first.verdict))
+    return TextTable(header=(*header, "verdict"), rows=tuple(cells))

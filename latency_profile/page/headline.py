@@ -1,0 +1,51 @@
+"""The profile in a sentence: the best that its points can say. Picks, no statistics."""
+
+from collections.abc import Sequence
+
+from latency_profile import results
+from latency_profile.cost import digits
+from latency_profile.page.seen import Seen, whole
+from latency_profile.report.closing import verdicts_text
+from latency_profile.report.table_row import milliseconds, number
+
+
+def headline(points: Sequence[Seen]) -> str:
+    """Of one profile: up to which load objectives are kept, or else the highest throughput, with the cost there; and
+    the verdicts."""
+    of_all = whole(points) or list(points)
+    slo = results.slo_of(point.result for point in of_all)
+    if slo is None:
+        best = _highest(of_all)
+        told = _throughput(best) if best else "No point may be used: the numbers below are no measure of the server."
+    else:
+        best = next((point for point in of_all if slo.highest_kept and point.level == _level(slo.highest_kept)), None)
+        told = slo.text + (f" There: {_figures(best)}." if best else "")
+    return f"{told} {verdicts_text([point.row for point in of_all])}."
+
+
+def _level(load: object) -> float | None:
+    rate, concurrency = getattr(load, "request_rate", None), getattr(load, "concurrency", None)
+    return rate if concurrency is None else float(concurrency)
+
+
+def _highest(points: Sequence[Seen]) -> Seen | None:
+    """The highest throughput of valid points, or where none is of those that may be used."""
+    usable = [point for point in points if point.barred is None and point.row.output_tokens_per_s is not None]
+    valid = [point for point in usable if point.verdict == "VALID"]
+    return max(valid or usable, key=lambda point: point.row.output_tokens_per_s or 0.0, default=None)
+
+
+def _throughput(point: Seen) -> str:
+    named = "" if point.verdict == "VALID" else f" ({point.verdict})"
+    return f"Highest throughput that may be relied on: {_figures(point)} at {point.load_name}{named}."
+
+
+def _figures(point: Seen) -> str:
+    row = point.row
+    said = [f"{number(row.output_tokens_per_s)} output tokens/s"] if row.output_tokens_per_s is not None else []
+    for name, figure in (("TTFT p99", row.ttft_p99_ms), ("E2E p99", row.e2e_p99_ms)):
+        if figure.value is not None:
+            said.append(f"{name} {milliseconds(figure)} ms")
+    if row.cost.alone.output is not None:
+        said.append(f"${digits(row.cost.alone.output)} per million output tokens")
+    return ", ".join(said)

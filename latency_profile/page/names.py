@@ -1,0 +1,35 @@
+"""What a series of points is called on the page: no more than tells it from the others."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from latency_profile.page.seen import Seen
+
+
+def server_of(point: Seen) -> str:
+    """The server and its version."""
+    version = point.result.provenance.get("server_version")
+    return " ".join(filter(None, (point.result.config.model_server, version)))
+
+
+def started(point: Seen) -> str:
+    """When its profile began, as far as its points tell, UTC."""
+    return f"{datetime.fromtimestamp(point.result.config.start_time.seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+_PARTS: tuple[Callable[[Seen], str], ...] = (lambda point: point.result.config.model, server_of, started)
+
+
+def series_names(points: Sequence[Seen]) -> dict[tuple[str, str | None], str]:
+    """A name for each profile and model, by (profile, model), each once, in order of first mention."""
+    first: dict[tuple[str, str | None], Seen] = {}
+    for point in points:
+        first.setdefault((point.profile, point.model), point)
+    parts = {key: [part(point) for part in _PARTS] for key, point in first.items()}
+    telling = [place for place in range(len(_PARTS)) if len({each[place] for each in parts.values()}) > 1] or [0, 1]
+    names: dict[tuple[str, str | None], str] = {}
+    for key, each in parts.items():
+        name = ", ".join(each[place] for place in telling)
+        taken = sum(other == name or other.startswith(f"{name} (") for other in names.values())
+        names[key] = f"{name} ({taken + 1})" if taken else name
+    return names
