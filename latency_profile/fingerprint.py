@@ -31,7 +31,7 @@ FREE = (
     *("tokenizer", "trust_remote_code", "dataset", "use_dummy_text", "num_prompts", "nonce", "seed", "cache_dir"),
     *("request_rate", "request_rates", "concurrencies", "sleep_seconds", "workers", "dry_run"),
     *("calibrate", "calibration_search", "calibration_cadence"),
-    *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result"),
+    *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result", "html_report"),
     *("output_url", "upload_patience_seconds", "run_id", "resume"),
     *("output_bucket", "output_bucket_filepath", "additional_metadata_metrics_to_save", "machine_cost"),
     *("utilization", "slo"),  # what is made of the records; a run that goes on takes the same (results.index)

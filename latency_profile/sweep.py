@@ -108,9 +108,11 @@ class Sweep:
                 break
         if self._outcomes and self._bench.settings.save_json_results:
             name, data = results.profile_file(self._outcomes)
-            self._ledger.profile_is(self._ledger.put(name, data))
+            stored = self._ledger.put(name, data)
+            self._ledger.profile_is(stored)
             self._ledger.settle()
             self._compare(self._ledger.name(name), data)
+            self._page(stored)
 
     def _compare(self, name: str, data: bytes) -> None:
         """Sets a whole profile against earlier ones, where that is asked for."""
@@ -124,6 +126,19 @@ class Sweep:
             return
         for file, content in comparison_files(self._comparison).items():
             self._ledger.put(file, content)
+
+    def _page(self, profile: str) -> None:
+        """The profile as a page. Whatever is wrong with it is said, and costs nobody the results, which are stored."""
+        if not self._bench.settings.html_report or self._interrupt:  # time is short: a command makes it at any time
+            return
+        from latency_profile.page.after import profile_page
+
+        try:
+            name, data = profile_page(profile, self._outcomes)
+        except Exception as error:
+            self._progress.say(f"there is no HTML page of this profile: {type(error).__name__}: {error}")
+            return
+        self._ledger.put(name, data)
 
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""

@@ -12,6 +12,7 @@ from latency_profile.page.theme import config
 WIDTH, HEIGHT = 720, 400  # px of the axes, where the figure names none
 SCALE = 2.0  # pixels of a PNG for each
 GROUND = "#ffffff"
+BESIDE = {"orient": "right", "direction": "vertical"}  # a picture has the room, and the page's own legend has not
 FONT = "DejaVu Sans, Liberation Sans, sans-serif"  # what machines without a screen have
 
 
@@ -35,12 +36,13 @@ def _pictures(library: ModuleType, figures: Iterable[Figure]) -> Iterator[tuple[
 
 def _spec(figure: Figure) -> dict[str, Any]:
     composed = any(key in figure.spec for key in ("facet", "repeat", "concat", "hconcat", "vconcat"))
+    look = config("light")
     size = {} if composed else {"width": WIDTH, "height": HEIGHT}
     return {
         "title": {"text": figure.title, "subtitle": figure.reading},
         **size,
         **figure.spec,
         "datasets": {name: rows_of(columns) for name, columns in figure.data.items()},
-        "config": {**config("light"), "background": GROUND, "font": FONT},
+        "config": {**look, "background": GROUND, "font": FONT, "legend": {**look["legend"], **BESIDE}},
         "padding": 12,
     }

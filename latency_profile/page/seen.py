@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 
-from latency_profile.export.columns import load_text
 from latency_profile.export.points import ExportPoint
 from latency_profile.report.rows import table_row
 from latency_profile.report.table_row import TableRow
@@ -22,8 +21,13 @@ class Seen:
 
     profile: str
     file: str  # the name of its JSON
-    load: str  # the rate or concurrency, as the table has it; inf: a burst
-    result: PointResult
+    result: PointResult  # of all models, or of one
+
+    @property
+    def load(self) -> str:
+        """The rate or concurrency, as the table has it; inf: a burst."""
+        level = self.level
+        return "inf" if level is None else f"{level:.12g}"
 
     @cached_property
     def row(self) -> TableRow:
@@ -80,7 +84,7 @@ def seen_of(points: Iterable[ExportPoint]) -> tuple[list[Seen], list[Unread]]:
         except msgspec.ValidationError as error:
             unread.append(Unread(point.found.name, point.found.result.schema_version, str(error)))
         else:
-            seen.append(Seen(Path(point.profile).name, point.found.name, load_text(point), result))
+            seen.append(Seen(Path(point.profile).name, point.found.name, result))
     return seen, unread
 
 

@@ -239,7 +239,7 @@ def _check_results(settings: Settings) -> None:
         _refuse(settings, "output_bucket_filepath", "takes --output-bucket beside it")
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(settings.output_dir)):
         _refuse(settings, "output_dir", "takes a local folder; --output-url takes URLs")
-    for name in ("output_bucket", "output_url", "run_id", "save_aggregated_result"):
+    for name in ("output_bucket", "output_url", "run_id", "save_aggregated_result", "html_report"):
         _needs(settings, name, settings.save_json_results, "--save-json-results")
     if not settings.stream_request and settings.goodput.keys() & {"ttft", "tpot"}:
         _refuse(settings, "goodput", "takes --stream-request with ttft and tpot")

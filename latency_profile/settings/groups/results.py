@@ -18,6 +18,12 @@ class Results:
     )
     output_dir: Path = setting(kinds.path("a folder that can be written"), Path(), "Folder for output files.")
     save_json_results: bool = setting(BOOLEAN, False, "Whether to save benchmark results to a json file.")
+    html_report: bool = setting(
+        BOOLEAN,
+        True,
+        "With --save-json-results, also write the profile as one HTML page: curves, tables, and where the numbers come "
+        "from. `latency-profile report` makes it of results that are there.",
+    )
     save_aggregated_result: bool = setting(BOOLEAN, False, "Also save one result over all models, as model weighted.")
     output_bucket: str | None = setting(
         kinds.text("the name of a bucket", "BUCKET", r"[^\s/]+"),
