@@ -1,0 +1,326 @@
+"""`latency-profile report`: one HTML page that has the results' numbers, whatever the results are."""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from latency_profile import records, results
+from latency_profile.cli import main
+from latency_profile.cost import digits
+from latency_profile.errors import Exit
+from latency_profile.page import after, bundle
+from latency_profile.page.html import island
+from latency_profile.report.table_row import number
+from tests.page_profiles import Page, steady, written
+from tests.servers.simulator import simulator
+from tests.tool import SYNTHETIC, benchmark, point_files
+
+SLO = {"slo": ["ttft:p90<120ms", "e2e:p50<10s"]}
+Report = Callable[..., tuple[int, Page, str]]
+
+
+@pytest.fixture(name="report")
+def reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Report:
+    def run(*arguments: object) -> tuple[int, Page, str]:
+        code = main(["report", *map(str, arguments), "-o", str(tmp_path / "page" / "report.html")])
+        output = capsys.readouterr()
+        return code, Page(Path(output.out.splitlines()[0])), output.err
+
+    return run
+
+
+@pytest.fixture(scope="module", name="measured")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A real profile's folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("profile")
+    flags = (*SYNTHETIC, "--stream-request", "--save-json-results", "--scrape-server-metrics", "--machine-cost=4")
+    with simulator(folder, "--engine", "instant") as server:
+        done = benchmark(
+            *flags,
+            f"--url={server.url}",
+            f"--output-dir={folder / 'results'}",
+            "--request-rates=40,80",
+            "--num-prompts=60",
+            "--slo=e2e:p50<60s",
+            "--header=x-team: sk-header-secret",
+            OPENAI_API_KEY="sk-key-secret",
+        )
+    assert done.returncode in (Exit.DONE, Exit.UNUSABLE), done.stderr
+    yield folder / "results", done.stdout
+
+
+def points_csv(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    main(["export", str(folder), "--format=csv"])
+    return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+
+
+def test_console_csv_json_and_page_have_the_same_numbers(
+    measured: tuple[Path, str], report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, printed = measured
+    _, page, _ = report(folder)
+    main_table = page.tables["Load and latency"]
+    headings, rows = main_table[1], main_table[2:]
+    assert [row[0] for row in rows] == ["40", "80"]
+    in_csv = points_csv(folder, capsys)
+    in_json = sorted(
+        (json.loads(path.read_text()) for path in point_files(folder)), key=lambda p: p["load"]["request_rate"]
+    )
+    for row, line, point in zip(rows, in_csv, in_json, strict=True):
+        shown = dict(zip(headings, row, strict=False))
+        console = " ".join(each for each in printed.splitlines() if re.match(rf"\s*{row[0]} ", each))
+        for cell in row:
+            assert cell == "–" or cell in console, (cell, console)
+        assert shown["tok/s"] == number(float(line["output_tokens_per_s"]))
+        assert float(line["output_tokens_per_s"]) == point["throughput"]["output_tokens_per_s"]
+        dollars = line["usd_per_million_output_tokens"]  # a busy machine leaves points without a price
+        assert shown.get("$/Mtok", "–") == (digits(float(dollars)) if dollars else "–")
+        assert {"verdict", "sent", "done", "tok/s", "p50", "p99"} <= set(headings)
+    for place, (line, point) in enumerate(zip(in_csv, in_json, strict=True)):
+        for latency in ("ttft", "tpot", "itl", "e2e", "ntpot"):
+            data = page.figures[f"overview-{latency}"]["data"]["points"]
+            for level in ("p50", "p90", "p99"):
+                of = [k for k, name in enumerate(data["line"]) if name == level][place]
+                exact = point["latency"]["service"][latency][level]
+                assert data["y"][of] == exact["value_s"] * 1000 == float(line[f"{latency}_{level}_s"]) * 1000
+                assert data["low"][of] == (None if exact["low_s"] is None else exact["low_s"] * 1000)
+                assert data["shown"][of].removeprefix("≥ ") == number(exact["value_s"] * 1000)
+                assert data["shown"][of] in page.tables[f"{latency.upper()}: numbers"][1 + place]
+
+
+def test_a_profile_ends_with_the_page_that_the_command_makes(measured: tuple[Path, str], report: Report) -> None:
+    folder, printed = measured
+    (own,) = folder.glob("*-report-*.html")
+    assert f"→ {own}" in printed
+    (of,) = folder.glob("*-profile-*.json")
+    _, page, _ = report(of)
+    assert own.read_text() == page.source
+
+
+def test_no_secret_is_in_it(measured: tuple[Path, str]) -> None:
+    (own,) = measured[0].glob("*-report-*.html")
+    assert "sk-" not in Page(own).text
+    assert "secret" not in own.read_text()
+
+
+def test_the_same_results_give_the_same_bytes(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", [steady(5), steady(10)])
+    _, one, _ = report(folder)
+    _, other, _ = report(folder)
+    assert one.source == other.source
+
+
+def test_a_page_needs_nothing_else_and_is_small(report: Report, tmp_path: Path) -> None:
+    _, page, _ = report(written(tmp_path / "a", [steady(rate) for rate in (2, 5, 10, 20, 40, 80)]))
+    assert len(page.source.encode()) < 2_000_000
+    fetched = [value for _, attributes in page.tags for name in ("src", "href") if (value := attributes.get(name))]
+    assert all(value.startswith("#") for value in fetched)
+    policy = next(each["content"] for tag, each in page.tags if each.get("http-equiv") == "Content-Security-Policy")
+    assert policy and policy.startswith("default-src 'none'")
+    assert "University of Washington" in next(text for each, text in page.scripts if each.get("id") == "licences")
+
+
+def test_names_from_outside_are_text(report: Report, tmp_path: Path) -> None:
+    model = '</script><script>alert("1")</script>&amp;'
+    metadata = {"additional_metadata_metrics_to_save": {"<b>": "<img src=x onerror=alert(1)>"}}
+    point = steady(5, models=[model], settings=metadata)
+    other = steady(5, backend="tgi", models=["<i>\u2028"], settings=metadata)
+    folder = written(tmp_path / "a", [point])
+    written(tmp_path / "a", [other], day=1)
+    _, page, _ = report(folder)
+    assert model in page.text
+    assert not {"img", "b", "i"} & {tag for tag, _ in page.tags}
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == page.source.count("</script>") == 5
+    assert any(model in name for name in page.figures["overview-ttft"]["data"]["points"]["profile"])
+
+
+def test_json_in_a_page_ends_no_script() -> None:
+    value = {"</script>": "<!-- & \u2028"}
+    made = island(value, "x")
+    assert made.count("<") == 2
+    assert json.loads(made[made.index(">") + 1 : -len("</script>")]) == value
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_few_as_one_point_make_a_page(report: Report, tmp_path: Path, count: int) -> None:
+    code, page, _ = report(written(tmp_path / "a", [steady(5), steady(10)][:count]))
+    assert code == Exit.DONE
+    assert len(page.tables["Load and latency"]) == 2 + count
+    assert f"{count} point" in page.text
+
+
+def test_points_that_all_failed_are_said_to_be_no_measure(report: Report, tmp_path: Path) -> None:
+    code, page, said = report(written(tmp_path / "a", [steady(5, failed=0.5), steady(10, failed=0.2)]))
+    assert code == Exit.UNUSABLE
+    assert "No point may be used" in page.text
+    assert "2 of 2 points must not be used" in said
+    assert not any(page.figures["overview-ttft"]["data"]["points"]["usable"])
+
+
+def test_objectives_come_first_and_else_the_highest_valid_throughput(report: Report, tmp_path: Path) -> None:
+    points = [steady(rate, settings=SLO) for rate in (5, 10, 40)]
+    told = results.slo_of(map(results.point_result, points))
+    assert told is not None and told.highest_kept is not None
+    _, page, _ = report(written(tmp_path / "a", points))
+    assert told.text in page.text
+    assert "per million output tokens" in page.text
+    _, page, _ = report(written(tmp_path / "b", [steady(5), steady(40), steady(80, failed=0.3)]))
+    best = results.point_result(steady(40))
+    assert best.throughput is not None
+    assert f"relied on: {number(best.throughput.output_tokens_per_s)} output tokens/s" in page.text
+
+
+def test_profiles_that_may_not_be_compared_are_said_to_be_so(report: Report, tmp_path: Path) -> None:
+    written(tmp_path / "a", [steady(5), steady(10)])
+    written(tmp_path / "a", [steady(5, backend="tgi"), steady(10, backend="tgi")], day=1)
+    _, page, _ = report(tmp_path / "a")
+    assert "fingerprints differ in backend:" in page.text
+    assert ["backend", '"vllm"', '"tgi"'] in page.tables["Where the fingerprints differ"]
+    names = set(page.figures["overview-ttft"]["data"]["points"]["profile"])
+    assert names == {"vllm 0.9, 2026-01-02 03:04", "tgi 0.9, 2026-01-03 03:04"}
+    same = written(tmp_path / "b", [steady(5)])
+    written(same, [steady(5)], day=1)
+    _, page, _ = report(same)
+    assert "fingerprints differ" not in page.text
+
+
+def test_points_without_their_profile_are_said_to_be_so(report: Report, tmp_path: Path) -> None:
+    code, page, _ = report(written(tmp_path / "a", [steady(5)], profile=False))
+    assert code == Exit.DONE
+    assert "no profile's file beside them" in page.text
+    _, page, _ = report(written(tmp_path / "b", [steady(5)]))
+    assert "no profile's file beside them" not in page.text
+
+
+def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    for path in point_files(folder):
+        tree = json.loads(path.read_text())
+        edit(tree)
+        path.write_text(json.dumps(tree))
+    return folder
+
+
+def test_an_earlier_schema_lacks_only_what_was_added_since(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", [steady(5, settings=SLO)])
+    code, page, _ = report(change(folder, lambda tree: (tree.pop("slo"), tree.update(schema_version="1.5"))))
+    assert code == Exit.DONE
+    assert len(page.tables["Load and latency"]) == 3
+    assert "Objectives: none of a share was judged" in page.text
+
+
+def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path) -> None:
+    folder = change(written(tmp_path / "a", [steady(5)]), lambda tree: tree.update(schema_version="1.99", later=1))
+    code, page, said = report(folder)
+    assert code == Exit.UNUSABLE
+    assert "There is no point to show" in page.text
+    for text in (page.text, said):
+        assert "schema 1.99" in text
+
+
+def test_where_nothing_is_found_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    page = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "empty"), "-o", str(page)]) == Exit.USAGE
+    assert "there is no point in it" in capsys.readouterr().err
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"), [(["-o", "{}"], "-o: got"), (["-o", ""], "-o: got ''"), (["--plots="], "--plots: got ''")]
+)
+def test_a_bad_flag_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], what: str
+) -> None:
+    folder = written(tmp_path / "a", [steady(5)])
+    assert main(["report", str(folder), *(flag.format(tmp_path) for flag in flags)]) == Exit.USAGE
+    said = capsys.readouterr().err
+    assert what in said and len(said.splitlines()) == 1
+
+
+def test_rates_concurrencies_and_bursts_each_have_their_axis(report: Report, tmp_path: Path) -> None:
+    written(tmp_path / "a", [steady(5), steady(10), steady(None, request_rate=None, concurrency=None)])
+    written(tmp_path / "a", [steady(None)], day=1)
+    _, page, _ = report(tmp_path / "a")
+    assert "overview-ttft-in-flight" in page.figures
+    data = page.figures["overview-ttft"]["data"]["points"]
+    assert set(data["load"]) == {"5", "10"}, "a burst has no place on the axis"
+    assert any(row[1] == "inf" or row[0] == "inf" for row in page.tables["TTFT: numbers"])
+
+
+def test_every_figure_is_a_table_too_and_every_table_has_headings(report: Report, tmp_path: Path) -> None:
+    _, page, _ = report(written(tmp_path / "a", [steady(5, settings=SLO), steady(10, settings=SLO)]))
+    titled = [each["aria-label"] for tag, each in page.tags if each.get("role") == "img"]
+    assert len(titled) == len(page.figures) and all(titled)
+    assert len([name for name in page.tables if name.endswith(": numbers")]) == len(page.figures)
+    assert all(each.get("scope") for tag, each in page.tags if tag == "th")
+    tags = [tag for tag, _ in page.tags]
+    assert {"header", "nav", "main", "footer"} <= set(tags) and tags.count("h1") == 1
+    assert dict(page.tags).keys() >= {"h2", "h3"}
+
+
+def test_pictures_are_of_the_same_figures(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", [steady(5), steady(10)])
+    _, page, _ = report(folder, "--plots", tmp_path / "plots")
+    made = {path.name for path in (tmp_path / "plots").iterdir()}
+    names = {name.removeprefix("overview-") for name in page.figures}
+    assert made == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert (tmp_path / "plots" / "ttft.png").read_bytes().startswith(b"\x89PNG")
+    svg = (tmp_path / "plots" / "ttft.svg").read_text()
+    assert "TTFT, ms" in svg and "offered rate, requests/s" in svg
+
+
+def test_pictures_say_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    folder = written(tmp_path / "a", [steady(5)])
+    assert main(["report", str(folder), "--plots", str(tmp_path / "plots")]) == Exit.USAGE
+    assert capsys.readouterr().err == (
+        "error: --plots: takes the package vl-convert-python (pip install 'latency-profile[plots]')\n"
+    )
+
+
+def test_the_script_is_what_the_pinned_package_makes() -> None:
+    assert bundle.script() == bundle.bundled()
+
+
+def test_a_page_that_cannot_be_made_is_said_and_hides_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(profile: str, points: Sequence[object]) -> tuple[str, bytes]:
+        raise RuntimeError("no such figure")
+
+    monkeypatch.setattr(after, "profile_page", fails)
+    code, text = profiled(tmp_path, capsys)
+    assert code in (Exit.DONE, Exit.UNUSABLE)
+    assert "there is no HTML page of this profile: RuntimeError: no such figure" in text
+    assert list(tmp_path.glob("out/*-profile-*.json")) and "TTFT ms" in text
+
+
+def test_a_profile_without_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    profiled(tmp_path, capsys, "--no-html-report")
+    assert not list(tmp_path.glob("out/*.html")) and list(tmp_path.glob("out/*-profile-*.json"))
+
+
+def profiled(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str]:
+    with simulator(folder, "--engine", "instant") as server:
+        of = (f"--url={server.url}", f"--output-dir={folder / 'out'}", "--request-rate=50", "--num-prompts=10")
+        code = main(["profile", *SYNTHETIC, "--stream-request", "--save-json-results", *of, *flags])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def test_records_alone_make_a_page(report: Report, tmp_path: Path) -> None:
+    point = steady(5)
+    path = tmp_path / "one.records.npz"
+    point.save(path)
+    assert records.load(path)
+    code, page, _ = report(path)
+    assert code == Exit.DONE and len(page.tables["Load and latency"]) == 3
