@@ -99,11 +99,26 @@
     return true;
   };
 
-  async function drawSeen(again) {
+  const pause = () => new Promise((resolve) => setTimeout(resolve)); // Vega itself never lets go of the page
+
+  async function drawAll(again) {
     for (const node of plots()) {
-      if (isSeen(node) && (again || !node.dataset.drawn)) await draw(node);
+      if (isSeen(node) && (again || !node.dataset.drawn)) {
+        await pause();
+        await draw(node);
+      }
     }
-    document.body.dataset.ready = "true";
+  }
+
+  // One after the other: a figure is not drawn twice at once.
+  let queue = Promise.resolve();
+  function drawSeen(again) {
+    document.body.dataset.ready = "false";
+    const mine = queue.then(() => drawAll(again));
+    queue = mine;
+    mine.then(() => {
+      if (queue === mine) document.body.dataset.ready = "true";
+    });
   }
 
   function refill() {
@@ -186,7 +201,7 @@
   function themed() {
     themeButton.setAttribute("aria-pressed", String(theme() === "dark"));
     paintSwatches();
-    return drawSeen(true);
+    drawSeen(true);
   }
   themeButton.addEventListener("click", () => {
     root.dataset.theme = theme() === "dark" ? "light" : "dark";
