@@ -1,5 +1,7 @@
 """Profiles for pages: made of synthetic records, in folders as a run leaves them."""
 
+import base64
+import zlib
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -70,7 +72,7 @@ class Page(HTMLParser):
     @property
     def figures(self) -> dict[str, Any]:
         found = next(text for attributes, text in self.scripts if attributes.get("id") == "figures")
-        return msgspec.json.decode(found)
+        return msgspec.json.decode(zlib.decompress(base64.b64decode(found)))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))

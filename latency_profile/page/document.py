@@ -13,7 +13,7 @@ from latency_profile.page.curve import SHAPES
 from latency_profile.page.each_point import told
 from latency_profile.page.figure import Figure
 from latency_profile.page.headline import headline
-from latency_profile.page.html import element, island, table, text
+from latency_profile.page.html import element, island, packed, table, text
 from latency_profile.page.names import series_names, server_of, started
 from latency_profile.page.origin import different, origins
 from latency_profile.page.overview import overview
@@ -24,7 +24,7 @@ from latency_profile.page.theme import config
 from latency_profile.page.values import PERCENTILES
 from latency_profile.report.line import verdict_text
 
-SectionsOf = Callable[[Seen], Sequence[Section]]
+SectionsOf = Callable[[str, Seen], Sequence[Section]]
 
 _VERDICTS = {
     "VALID": "use it",
@@ -44,10 +44,13 @@ def _file(name: str) -> str:
 
 
 def document(
-    points: Sequence[Seen], unread: Sequence[Unread] = (), more: SectionsOf = lambda _: (), notices: Sequence[str] = ()
+    points: Sequence[Seen],
+    unread: Sequence[Unread] = (),
+    more: SectionsOf = lambda _name, _point: (),
+    notices: Sequence[str] = (),
 ) -> bytes:
-    """points: in the order in which the tables have them. more: further sections of a point, after its findings.
-    notices: what else is to be said at the top."""
+    """points: in the order in which the tables have them. more: further sections of a point, after its findings, by a
+    name that is unique in the page. notices: what else is to be said at the top."""
     page = _Page(points, unread, more, notices)
     scripts = [bundle.script(), _file("page.js")]
     body = page.body()
@@ -61,7 +64,7 @@ def document(
         f"<style>{_file('page.css')}</style>",
     ]
     tail = [
-        island(page.figures, "figures"),
+        packed(page.figures, "figures"),
         island({theme: config(theme) for theme in ("light", "dark")}, "themes"),
         f'<script type="text/plain" id="licences">{text(_file("vega-licences.txt"))}</script>',
         *(f"<script>{script}</script>" for script in scripts),
@@ -302,7 +305,7 @@ class _Page:
             )
             parts = [
                 self._section(section, f"point-{number}-{place}")
-                for place, section in enumerate((told(point), *self._more(point)))
+                for place, section in enumerate((told(point), *self._more(f"point-{number}", point)))
             ]
             yield element("details", summary, *parts, class_="point", id=f"point-{number}")
 

@@ -13,11 +13,11 @@ _LEVELS = ("p50", "p90", "p95", "p99")
 
 
 def told(point: Seen) -> Section:
-    """Reasons and remarks as sentences; latencies, objectives and requests as tables."""
+    """Remarks as sentences; latencies, objectives and requests as tables."""
     row = point.row
     return Section(
-        heading="Findings",
-        sentences=(*row.reasons, *(f"{note.rstrip('.')}." for note in row.notes)),
+        heading="Numbers",
+        sentences=tuple(f"{note.rstrip('.')}." for note in row.notes),
         tables=tuple(_tables(point)),
     )
 

@@ -1,8 +1,9 @@
 "use strict";
-(() => {
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const figures = read("figures");
-  const themes = read("themes");
+(async () => {
+  const themes = JSON.parse(document.getElementById("themes").textContent);
+  const packed = Uint8Array.from(atob(document.getElementById("figures").textContent), (sign) => sign.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const figures = await new Response(unpacked).json();
   const root = document.documentElement;
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const MANY = 3000; // rows from which an SVG would be slow
@@ -70,9 +71,16 @@
     const composed = ["facet", "repeat", "concat", "hconcat", "vconcat"].some((key) => key in made);
     if (!composed && made.width === undefined) made.width = "container";
     if (!composed && made.height === undefined) made.height = HEIGHT;
-    if (made.width === "container") made.autosize = { type: "fit-x", contains: "padding" };
     made.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, rows(columns)]));
     return made;
+  }
+
+  const NARROW = 480; // px, below which names in a legend stand under each other
+
+  function look(node) {
+    const config = structuredClone(themes[theme()]);
+    if (node.clientWidth < NARROW) config.legend.columns = 1;
+    return config;
   }
 
   async function draw(node) {
@@ -85,7 +93,7 @@
       mode: "vega-lite",
       actions: false,
       logLevel: 1, // errors: what there is no data for is no news
-      config: themes[theme()],
+      config: look(node),
       renderer: many ? "canvas" : "svg",
       tooltip: { theme: theme() === "dark" ? "dark" : "light" },
     });
