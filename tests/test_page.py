@@ -174,7 +174,7 @@ def test_objectives_come_first_and_else_the_highest_valid_throughput(report: Rep
     _, page, _ = report(written(tmp_path / "b", [steady(5), steady(40), steady(80, failed=0.3)]))
     best = results.point_result(steady(40))
     assert best.throughput is not None
-    assert f"relied on: {number(best.throughput.output_tokens_per_s)} output tokens/s" in page.text
+    assert f"Highest valid throughput: {number(best.throughput.output_tokens_per_s)} output tokens/s" in page.text
 
 
 def test_profiles_that_may_not_be_compared_are_said_to_be_so(report: Report, tmp_path: Path) -> None:
@@ -315,6 +315,15 @@ def profiled(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> t
         code = main(["profile", *SYNTHETIC, "--stream-request", "--save-json-results", *of, *flags])
     said = capsys.readouterr()
     return code, said.out + said.err
+
+
+def test_several_models_are_series_of_their_own_beside_all_together(report: Report, tmp_path: Path) -> None:
+    point = steady(10, models=["one", "two"], traffic_split=[0.5, 0.5])
+    point["model"][::2] = 1
+    _, page, _ = report(written(tmp_path / "a", [point]))
+    rows = page.tables["Load and latency"][2:]
+    assert [row[0] for row in rows] == ["one", "two", "weighted"]
+    assert "weighted: Highest valid throughput" in page.text, "the sentence is of all models together"
 
 
 def test_records_alone_make_a_page(report: Report, tmp_path: Path) -> None:

@@ -2,39 +2,27 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from latency_profile import __version__
 from latency_profile.page import bundle
-from latency_profile.page.curve import SHAPES
 from latency_profile.page.each_point import told
 from latency_profile.page.figure import Figure
 from latency_profile.page.headline import headline
 from latency_profile.page.html import element, island, packed, table, text
-from latency_profile.page.names import series_names, server_of, started
+from latency_profile.page.names import profile_name, series_names, server_of, started
 from latency_profile.page.origin import different, origins
 from latency_profile.page.overview import overview
 from latency_profile.page.points_table import points_tables
 from latency_profile.page.section import Section
 from latency_profile.page.seen import Seen, Unread, profiles_of
 from latency_profile.page.theme import config
-from latency_profile.page.values import PERCENTILES
+from latency_profile.page.toolbar import toolbar
 from latency_profile.report.line import verdict_text
 
-SectionsOf = Callable[[str, Seen], Sequence[Section]]
-
-_VERDICTS = {
-    "VALID": "use it",
-    "SATURATED": "the backlog grew: latencies tell of the run's length",
-    "TOO_FEW_SAMPLES": "the p99 has no interval",
-    "CLIENT_LIMITED": "the client was late: not to be used",
-    "CONTAMINATED": "a warm cache, or others' requests: not to be used",
-    "FAILED": "too many failures: not to be used",
-}
-_INTERVALS = "Bands and bars: 95\u00a0% intervals. ↑: the sample has no upper bound. Hollow: must not be used."
 _ASIDE = Path(__file__).parent
 
 
@@ -46,11 +34,11 @@ def _file(name: str) -> str:
 def document(
     points: Sequence[Seen],
     unread: Sequence[Unread] = (),
-    more: SectionsOf = lambda _name, _point: (),
+    more: Sequence[Sequence[Section]] = (),
     notices: Sequence[str] = (),
 ) -> bytes:
-    """points: in the order in which the tables have them. more: further sections of a point, after its findings, by a
-    name that is unique in the page. notices: what else is to be said at the top."""
+    """points: in the order in which the tables have them. more: further sections of each point, if of any; names
+    of their figures are unique in the page. notices: what else is to be said at the top."""
     page = _Page(points, unread, more, notices)
     scripts = [bundle.script(), _file("page.js")]
     body = page.body()
@@ -97,7 +85,11 @@ def _policy(scripts: Sequence[str]) -> str:
 
 class _Page:
     def __init__(
-        self, points: Sequence[Seen], unread: Sequence[Unread], more: SectionsOf, notices: Sequence[str]
+        self,
+        points: Sequence[Seen],
+        unread: Sequence[Unread],
+        more: Sequence[Sequence[Section]],
+        notices: Sequence[str],
     ) -> None:
         self._points, self._unread, self._more, self._notices = points, unread, more, notices
         self._names = series_names(points)
@@ -146,7 +138,7 @@ class _Page:
         yield element(
             "section",
             element("h2", "Curves", id="curves"),
-            self._toolbar(found.figures),
+            toolbar(self._points, list(self._names.values()), found.figures),
             element(
                 "div", *(self._figure(figure, f"overview-{figure.name}") for figure in found.figures), class_="grid"
             ),
@@ -165,7 +157,7 @@ class _Page:
 
     def _top(self) -> Iterator[str]:
         for profile, of in profiles_of(self._points):
-            name = self._names[of[0].profile, of[0].model]
+            name = profile_name(of, self._names)
             label = element("strong", text(f"{name}: ")) if self._several else ""
             yield element("p", label, text(headline(of)), class_="headline", data_profile=profile)
         if not self._points:
@@ -195,52 +187,6 @@ class _Page:
                 f"The profiles' fingerprints differ in {', '.join(row[0] for row in apart.rows)}: what is drawn here "
                 "side by side was not asked, or not measured, alike (values under Provenance)."
             )
-
-    def _toolbar(self, figures: Sequence[Figure]) -> str:
-        groups = []
-        if self._several:
-            groups.append(self._buttons("Profiles", "profile", list(self._names.values()), set()))
-        if any(
-            "line" in figure.data["points"] and PERCENTILES[0] in figure.data["points"]["line"] for figure in figures
-        ):
-            hidden = {"p90"} if self._several else set()
-            groups.append(self._buttons("Percentiles", "line", PERCENTILES, hidden))
-        axis = element("button", "Logarithmic", type="button", id="log", aria_pressed="false")
-        groups.append(
-            element(
-                "div", element("span", "Latency axes"), axis, class_="choice", role="group", aria_label="Latency axes"
-            )
-        )
-        shapes = dict.fromkeys(point.verdict for point in self._points)
-        key = [
-            element(
-                "li",
-                element("span", class_="shape", data_shape=SHAPES[verdict], data_verdict=verdict, aria_hidden="true"),
-                element("span", text(verdict), title=_VERDICTS[verdict]),
-                text(f": {_VERDICTS[verdict]}"),
-            )
-            for verdict in SHAPES
-            if verdict in shapes
-        ]
-        return element("div", *groups, class_="toolbar", role="group", aria_label="What the curves show") + element(
-            "ul", *key, element("li", _INTERVALS), class_="key", aria_label="Marks"
-        )
-
-    def _buttons(self, label: str, column: str, values: Sequence[str], hidden: set[str]) -> str:
-        made = [
-            element(
-                "button",
-                element("span", class_="swatch", aria_hidden="true"),
-                text(value),
-                type="button",
-                data_column=column,
-                data_value=value,
-                data_place=str(place),
-                aria_pressed="false" if value in hidden else "true",
-            )
-            for place, value in enumerate(values)
-        ]
-        return element("div", element("span", label), *made, class_="choice", role="group", aria_label=label)
 
     def _figure(self, figure: Figure, place: str) -> str:
         self.figures[place] = {"spec": figure.spec, "data": figure.data}
@@ -305,7 +251,7 @@ class _Page:
             )
             parts = [
                 self._section(section, f"point-{number}-{place}")
-                for place, section in enumerate((told(point), *self._more(f"point-{number}", point)))
+                for place, section in enumerate((told(point), *(self._more[number] if self._more else ())))
             ]
             yield element("details", summary, *parts, class_="point", id=f"point-{number}")
 

@@ -7,6 +7,8 @@ from latency_profile.cost import digits
 from latency_profile.page.seen import Seen, whole
 from latency_profile.report.closing import verdicts_text
 from latency_profile.report.table_row import milliseconds, number
+from latency_profile.slo.structure import JudgedLoad
+from latency_profile.verdict import Kind
 
 
 def headline(points: Sequence[Seen]) -> str:
@@ -18,26 +20,27 @@ def headline(points: Sequence[Seen]) -> str:
         best = _highest(of_all)
         told = _throughput(best) if best else "No point may be used: the numbers below are no measure of the server."
     else:
-        best = next((point for point in of_all if slo.highest_kept and point.level == _level(slo.highest_kept)), None)
-        told = slo.text + (f" There: {_figures(best)}." if best else "")
+        kept = None if slo.highest_kept is None else _level(slo.highest_kept)
+        best = next((point for point in of_all if kept is not None and point.level == kept), None)
+        told = slo.text + (f" At {best.load_name}: {_figures(best)}." if best else "")
     return f"{told} {verdicts_text([point.row for point in of_all])}."
 
 
-def _level(load: object) -> float | None:
-    rate, concurrency = getattr(load, "request_rate", None), getattr(load, "concurrency", None)
-    return rate if concurrency is None else float(concurrency)
+def _level(load: JudgedLoad) -> float | None:
+    return load.request_rate if load.concurrency is None else float(load.concurrency)
 
 
 def _highest(points: Sequence[Seen]) -> Seen | None:
     """The highest throughput of valid points, or where none is of those that may be used."""
     usable = [point for point in points if point.barred is None and point.row.output_tokens_per_s is not None]
-    valid = [point for point in usable if point.verdict == "VALID"]
+    valid = [point for point in usable if point.verdict == Kind.VALID.value]
     return max(valid or usable, key=lambda point: point.row.output_tokens_per_s or 0.0, default=None)
 
 
 def _throughput(point: Seen) -> str:
-    named = "" if point.verdict == "VALID" else f" ({point.verdict})"
-    return f"Highest throughput that may be relied on: {_figures(point)} at {point.load_name}{named}."
+    if point.verdict == Kind.VALID.value:
+        return f"Highest valid throughput: {_figures(point)}, at {point.load_name}."
+    return f"No point is VALID; highest throughput that may be used: {_figures(point)}, at {point.load_name}."
 
 
 def _figures(point: Seen) -> str:

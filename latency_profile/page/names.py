@@ -1,9 +1,9 @@
 """What a series of points is called on the page: no more than tells it from the others."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from latency_profile.page.seen import Seen
+from latency_profile.page.seen import Seen, whole
 
 
 def server_of(point: Seen) -> str:
@@ -33,3 +33,9 @@ def series_names(points: Sequence[Seen]) -> dict[tuple[str, str | None], str]:
         taken = sum(other == name or other.startswith(f"{name} (") for other in names.values())
         names[key] = f"{name} ({taken + 1})" if taken else name
     return names
+
+
+def profile_name(points: Sequence[Seen], names: Mapping[tuple[str, str | None], str]) -> str:
+    """Of one profile's points: the name of all its models together, where those are there."""
+    first = (whole(points) or points)[0]
+    return names[first.profile, first.model]

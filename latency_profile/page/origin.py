@@ -7,34 +7,30 @@ import msgspec
 
 from latency_profile.calibration.text import short_text
 from latency_profile.page.figure import TextTable
-from latency_profile.page.names import server_of, started
+from latency_profile.page.names import profile_name, server_of, started
 from latency_profile.page.section import Named, Section
 from latency_profile.page.seen import Seen, profiles_of
 
 
 def different(points: Sequence[Seen], names: Mapping[tuple[str, str | None], str]) -> TextTable | None:
     """What keeps the profiles from being compared, a row each; None where nothing does."""
-    prints = {profile: of[0].result.fingerprint for profile, of in profiles_of(points)}
-    if len({each.sha256 for each in prints.values()}) < 2:
+    profiles = [of for _, of in profiles_of(points)]
+    prints = [of[0].result.fingerprint for of in profiles]
+    if len({each.sha256 for each in prints}) < 2:
         return None
-    told = sorted({key for each in prints.values() for key in each.of})
+    told = sorted({key for each in prints for key in each.of})
     rows = []
     for key in told:
-        values = [_shown(each.of.get(key)) for each in prints.values()]
+        values = [_shown(each.of.get(key)) for each in prints]
         if len(set(values)) > 1:
             rows.append((key, *values))
-    return TextTable(header=("what", *(_named(profile, points, names) for profile in prints)), rows=tuple(rows))
+    return TextTable(header=("what", *(profile_name(of, names) for of in profiles)), rows=tuple(rows))
 
 
 def origins(points: Sequence[Seen], names: Mapping[tuple[str, str | None], str]) -> Iterator[Section]:
     """A section a profile."""
-    for profile, of in profiles_of(points):
-        yield _origin(_named(profile, points, names), of)
-
-
-def _named(profile: str, points: Sequence[Seen], names: Mapping[tuple[str, str | None], str]) -> str:
-    first = next(point for point in points if point.profile == profile)
-    return names[first.profile, first.model]
+    for _, of in profiles_of(points):
+        yield _origin(profile_name(of, names), of)
 
 
 def _origin(name: str, points: Sequence[Seen]) -> Section:
