@@ -14,8 +14,9 @@ LOCK := $(BIN)/uv --no-config pip compile --quiet --upgrade --python-version 3.1
 profile: $(VENV)/.runtime ## profile the embedded model server at five request rates
 	@$(BIN)/python -m latency_profile demo
 
-picture: $(VENV)/.runtime ## the README's picture, of a real run of `make profile`
+picture: $(VENV)/.test ## the README's pictures: of a real run of `make profile`, and of the results in docs/results
 	$(BIN)/python -m benchmarks.readme_picture docs/profile.svg
+	$(BIN)/python -m benchmarks.results_pictures docs/results
 
 test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
