@@ -77,24 +77,32 @@ def plan_points(settings: Settings) -> list[PlannedPoint]:
 
 def _points(settings: Settings) -> Iterator[PlannedPoint]:
     first = 0
-    duration = settings.benchmark_time_seconds
     loads: list[tuple[float | None, int | None]] = [(rate, None) for rate in settings.rates]
     loads += [(None, concurrency) for concurrency in settings.concurrencies]
     for number, (rate, concurrency) in enumerate(loads):
-        due = None
-        bounded = duration if rate is None or not math.isinf(rate) else None
-        if rate is not None:
-            due = offsets_ns(
-                rate,
-                count=settings.num_prompts if bounded is None else None,
-                duration_s=bounded,
-                seed=settings.seed,
-                point=number,
-                arrival=settings.arrival,
-                burstiness=settings.burstiness,
-            )
-        count = settings.num_prompts if due is None else len(due)
-        yield PlannedPoint(
-            number, rate, concurrency, due, first, count, bounded, settings.shard_index or 0, settings.shards
+        point = plan_point(settings, number, rate, concurrency, first)
+        yield point
+        first += point.prompts
+
+
+def plan_point(
+    settings: Settings, number: int, rate: float | None, concurrency: int | None, first_prompt: int
+) -> PlannedPoint:
+    """One point of the settings' profile, of a rate (requests/s) or a concurrency."""
+    duration = settings.benchmark_time_seconds
+    due = None
+    bounded = duration if rate is None or not math.isinf(rate) else None
+    if rate is not None:
+        due = offsets_ns(
+            rate,
+            count=settings.num_prompts if bounded is None else None,
+            duration_s=bounded,
+            seed=settings.seed,
+            point=number,
+            arrival=settings.arrival,
+            burstiness=settings.burstiness,
         )
-        first += count
+    count = settings.num_prompts if due is None else len(due)
+    return PlannedPoint(
+        number, rate, concurrency, due, first_prompt, count, bounded, settings.shard_index or 0, settings.shards
+    )

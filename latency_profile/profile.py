@@ -127,7 +127,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
                 secrets=secrets_of(settings, environ),
                 open_files=open_files,
                 folder=folder,
-                first_prompt=0 if meeting else ledger.first_prompt(points),  # shards keep the run's nonce
+                first_prompt=0 if meeting else ledger.first_prompt(),  # shards keep the run's nonce
                 chunks=chunks_of(settings, attempt, secrets_of(settings, environ), progress.say),
                 when_sent=board.sending_is_over,
             )

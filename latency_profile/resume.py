@@ -18,7 +18,7 @@ from latency_profile.errors import StorageError, UsageError
 from latency_profile.fingerprint import fingerprint_of
 from latency_profile.points import PlannedPoint
 from latency_profile.results import PointResult
-from latency_profile.results.index import INDEX_NAME, Index, IndexPoint, changes, new_index, read_index
+from latency_profile.results.index import INDEX_NAME, Index, IndexPoint, changes, new_index, plan_of, read_index
 from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, Store
 from latency_profile.storage.store import Patient
@@ -112,9 +112,27 @@ class Ledger:
         """What the run has of this point; None: it is to be measured."""
         return self._points.get(number)
 
-    def first_prompt(self, points: Iterable[PlannedPoint]) -> int:
+    def first_prompt(self) -> int:
         """The first prompt that this attempt will send."""
-        return next((point.first_prompt for point in self.to_measure(points)), 0)
+        if self._index is None:
+            return 0
+        last = self._index.points[-1].plan
+        missing = (point.plan.first_prompt for point in self._index.points if point.number not in self._points)
+        return next(missing, last.first_prompt + last.prompts)
+
+    def planned(self, point: PlannedPoint) -> None:
+        """One that was not known when the run began, behind all others. What an earlier attempt has of it holds where
+        it planned the same; it does not where that attempt went another way, from results that are lost."""
+        if self._index is None:
+            return
+        before, rest = self._index.points[: point.number], self._index.points[point.number :]
+        plan = plan_of(point)
+        if rest and rest[0].plan == plan:
+            return
+        for lost in rest:
+            self._points.pop(lost.number, None)
+        self._index = msgspec.structs.replace(self._index, points=[*before, IndexPoint(number=point.number, plan=plan)])
+        self._write_index()
 
     def to_measure(self, points: Iterable[PlannedPoint]) -> list[PlannedPoint]:
         return [point for point in points if point.number not in self._points]

@@ -3,12 +3,12 @@
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from latency_profile import results
 from latency_profile.cache_hygiene import CacheHygiene
@@ -31,6 +31,7 @@ from latency_profile.report.console import render_table
 from latency_profile.report.line import spelled
 from latency_profile.report.rows import log_line, table_row
 from latency_profile.report.table_row import TableRow
+from latency_profile.results import PointResult
 from latency_profile.resume import Earlier, Ledger
 from latency_profile.sender.fleet import Fleet
 from latency_profile.shards.meeting import Meeting, Reopened
@@ -45,6 +46,15 @@ if TYPE_CHECKING:
     from latency_profile.telemetry.source import Sources
 
 PAUSE_STEP_S = 0.1
+
+
+class Further(Protocol):
+    """Points that are chosen when those before them are known."""
+
+    most: int  # points of the profile, those that are known from the start among them
+
+    def after(self, points: Sequence[PlannedPoint], results: Sequence[PointResult]) -> PlannedPoint | None:
+        """The point after `points`, from what was measured so far; None where there is to be none."""
 
 
 class Sweep:
@@ -77,10 +87,12 @@ class Sweep:
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
 
-    def run(self, points: list[PlannedPoint]) -> None:
-        """Runs them in order until one cannot be measured or a signal comes."""
+    def run(self, planned: Sequence[PlannedPoint], further: Further | None = None) -> None:
+        """Runs them in order, and then those that `further` gives, until one cannot be measured or a signal comes."""
+        points = list(planned)
         todo = deque(points)
-        while todo:
+        most = further.most if further else len(points)
+        while todo or self._another(points, todo, further):
             point = todo.popleft()
             earlier = self._ledger.earlier(point.number)
             if earlier is not None:
@@ -96,7 +108,7 @@ class Sweep:
                     self._progress.say(f"point {point.number + 1}: this shard's part of it is over")
                 else:
                     self._board.point_started(point)
-                    self._progress.point_started(point.label, point.number + 1, len(points))
+                    self._progress.point_started(point.label, point.number + 1, most)
                     (self._point if left is Left.SEND else self._join)(point)
                 if not todo and self._begun_again(point):
                     todo.append(point)
@@ -113,6 +125,18 @@ class Sweep:
             self._ledger.settle()
             self._compare(self._ledger.name(name), data)
             self._page(stored)
+
+    def _another(self, points: list[PlannedPoint], todo: deque[PlannedPoint], further: Further | None) -> bool:
+        """Whether there is one more, which then is the last of both."""
+        if further is None or self._interrupt:
+            return False
+        point = further.after(points, [outcome.result for outcome in self._outcomes])
+        if point is None:
+            return False
+        self._ledger.planned(point)
+        points.append(point)
+        todo.append(point)
+        return True
 
     def _compare(self, name: str, data: bytes) -> None:
         """Sets a whole profile against earlier ones, where that is asked for."""
