@@ -124,6 +124,7 @@ seed SEED
 cache-dir CACHE_DIR
 request-rate REQUEST_RATE
 request-rates REQUEST_RATES
+adaptive-rates ADAPTIVE_RATES
 concurrencies CONCURRENCIES
 benchmark-time-seconds BENCHMARK_TIME_SECONDS
 until-ci UNTIL_CI

@@ -3,7 +3,7 @@
 from typing import TextIO
 
 from backends.base import Chosen
-from latency_profile.points import PlannedPoint
+from latency_profile.points import PlannedPoint, prompts_of
 from latency_profile.report.progress import clock_text
 from latency_profile.sender.job import joined
 from latency_profile.server import Server
@@ -33,9 +33,16 @@ def describe(
         else:
             length = "all at once" if point.concurrency is None else "as fast as the server answers"
         out.write(f"point {point.number + 1} of {len(points)}: {point.label}, {point.prompts} requests, {length}\n")
-    total += settings.sleep_seconds * (len(points) - 1)
+    if settings.adaptive_rates is not None:
+        low, high = settings.request_rates
+        left = settings.adaptive_rates - len(points)
+        out.write(f"then up to {left} more between {low:.12g} and {high:.12g} req/s, chosen from what was measured\n")
+        total += left * (settings.benchmark_time_seconds or 0.0)
+        open_end = open_end or (left > 0 and settings.benchmark_time_seconds is None)
+    total += settings.sleep_seconds * ((settings.adaptive_rates or len(points)) - 1)
     out.write(f"sending takes {'at least ' if open_end else ''}{clock_text(total)}\n")
-    out.write(f"prompts: {sum(point.prompts for point in points)}\n")
+    at_most = "at most " if settings.adaptive_rates is not None else ""
+    out.write(f"prompts: {at_most}{prompts_of(settings, points)}\n")
     if settings.shared_prefix:
         meant = [
             workload.intended_hit_rate(

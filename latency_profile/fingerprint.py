@@ -29,7 +29,7 @@ FREE = (
     *("backend", "endpoint", "models"),  # by what was made of them
     *("host", "port", "url", "header", "api_key_env", "api_key_file", "ca_file", "insecure", "wait_for_server"),
     *("tokenizer", "trust_remote_code", "dataset", "use_dummy_text", "num_prompts", "nonce", "seed", "cache_dir"),
-    *("request_rate", "request_rates", "concurrencies", "sleep_seconds", "workers", "dry_run"),
+    *("request_rate", "request_rates", "adaptive_rates", "concurrencies", "sleep_seconds", "workers", "dry_run"),
     *("calibrate", "calibration_search", "calibration_cadence"),
     *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result", "html_report"),
     *("output_url", "upload_patience_seconds", "run_id", "resume"),

@@ -1,12 +1,13 @@
 """The points of a profile, planned before anything is sent. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_profile.adaptive.chooser import middle
 from latency_profile.plan import NS, offsets_ns
 from latency_profile.settings import Settings
 from latency_profile.shards.structure import share
@@ -67,7 +68,8 @@ class PlannedPoint:
 
 
 def plan_points(settings: Settings) -> list[PlannedPoint]:
-    """All points, in the order of the flags.
+    """All points, in the order of the flags; with --adaptive-rates those that need nothing to be known: the ends, and
+    the rate between them.
 
     Time bounds a point where --benchmark-time-seconds is given, but for bursts; else --num-prompts does. A closed loop
     has no plan: it has --num-prompts prompts, and stops early when its time is over.
@@ -77,7 +79,8 @@ def plan_points(settings: Settings) -> list[PlannedPoint]:
 
 def _points(settings: Settings) -> Iterator[PlannedPoint]:
     first = 0
-    loads: list[tuple[float | None, int | None]] = [(rate, None) for rate in settings.rates]
+    rates = settings.rates if settings.adaptive_rates is None else (*settings.rates, middle(*settings.rates))
+    loads: list[tuple[float | None, int | None]] = [(rate, None) for rate in rates]
     loads += [(None, concurrency) for concurrency in settings.concurrencies]
     for number, (rate, concurrency) in enumerate(loads):
         point = plan_point(settings, number, rate, concurrency, first)
@@ -106,3 +109,11 @@ def plan_point(
     return PlannedPoint(
         number, rate, concurrency, due, first_prompt, count, bounded, settings.shard_index or 0, settings.shards
     )
+
+
+def prompts_of(settings: Settings, points: Sequence[PlannedPoint]) -> int:
+    """How many prompts the profile takes; with --adaptive-rates at most, as no point has a higher rate than the end."""
+    known = sum(point.prompts for point in points)
+    if settings.adaptive_rates is None:
+        return known
+    return known + (settings.adaptive_rates - len(points)) * max(point.prompts for point in points)

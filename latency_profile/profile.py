@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import backends
+from latency_profile.adaptive.source import AdaptiveRates
 from latency_profile.cache_hygiene import CacheHygiene
 from latency_profile.calibration.run import calibrate_points
 from latency_profile.compare.nightly import place_of_nights
@@ -34,7 +35,7 @@ from latency_profile.parts import (
     workload_spec,
 )
 from latency_profile.point_run import Bench, ask_once
-from latency_profile.points import plan_points
+from latency_profile.points import plan_points, prompts_of
 from latency_profile.readiness import wait_for
 from latency_profile.report.closing import closing_line
 from latency_profile.report.progress import make_progress
@@ -78,7 +79,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
         nonce = meeting.join(nonce)
     default = default_model(settings, backend, chosen)
     models = settings.models or (default or "",)  # the server is asked, once all else is right
-    workload = prepare(workload_spec(settings, models, nonce), sum(point.prompts for point in points))
+    workload = prepare(workload_spec(settings, models, nonce), prompts_of(settings, points))
     servers = servers_of(settings, environ, chosen.door.framing == "grpc")
     processes = sender_processes(settings, points, workload)
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # a sender takes all that it may
@@ -91,7 +92,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
     for store in stores:
         store.check()
     nights = place_of_nights(settings, stores)
-    board.planned(len(points))
+    board.planned(settings.adaptive_rates or len(points))
     with make_progress(sys.stderr) as shown, interrupts() as interrupt:
         progress = Watched(shown, board)
         deadline = time.monotonic() + (settings.wait_for_server or 0)
@@ -151,7 +152,10 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
                 profile.calibrations = calibrate_points(
                     settings, ledger.to_measure(points), workload, fleet, interrupt, shown
                 )
-            profile.run(points)
+            further = None
+            if settings.adaptive_rates is not None:
+                further = AdaptiveRates(settings, settings.adaptive_rates, progress.say)
+            profile.run(points, further)
     return profile.report()
 
 

@@ -303,7 +303,7 @@ def index_of(
     first = points[0]
     load = "closed loop" if first.rate is None else "burst" if math.isinf(first.rate) else "rate"
     mark = fingerprint_of(settings.as_dict(), endpoint, models, load, workload)
-    return new_index(settings.run_id, mark, urls, points, settings.slo)
+    return new_index(settings.run_id, mark, urls, points, settings.slo, settings.adaptive_rates)
 
 
 def may_resume(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:

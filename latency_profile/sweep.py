@@ -51,7 +51,9 @@ PAUSE_STEP_S = 0.1
 class Further(Protocol):
     """Points that are chosen when those before them are known."""
 
-    most: int  # points of the profile, those that are known from the start among them
+    @property
+    def most(self) -> int:
+        """Points of the profile, those that are known from the start among them."""
 
     def after(self, points: Sequence[PlannedPoint], results: Sequence[PointResult]) -> PlannedPoint | None:
         """The point after `points`, from what was measured so far; None where there is to be none."""
@@ -167,6 +169,8 @@ class Sweep:
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
         code = self._code()
+        if self._bench.settings.adaptive_rates is not None:
+            self._rows.sort(key=lambda row: float(row.load))
         closing = closing_line(self._rows, code, results.slo_of(outcome.result for outcome in self._outcomes))
         if self._comparison is not None:
             closing = f"{closing} {compared_line(self._comparison)}"

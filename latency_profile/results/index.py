@@ -62,6 +62,10 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
     urls: list[str]
     points: list[IndexPoint]
     slo: Annotated[list[str], Meta(description="objectives that its points are judged by")] = []
+    adaptive_rates: Annotated[
+        int | None,
+        Meta(description="points of --adaptive-rates, which are here as far as they are known; null: all are"),
+    ] = None
     profile: Annotated[str | None, Meta(description="the file of the whole profile, in the run's folder")] = None
 
     def with_point(self, number: int, **changes: object) -> "Index":
@@ -73,11 +77,23 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_index(
-    run_id: str, fingerprint: Fingerprint, urls: Sequence[str], points: Sequence[PlannedPoint], slo: Sequence[str] = ()
+    run_id: str,
+    fingerprint: Fingerprint,
+    urls: Sequence[str],
+    points: Sequence[PlannedPoint],
+    slo: Sequence[str] = (),
+    adaptive_rates: int | None = None,
 ) -> Index:
     """Of a run of which nothing is there yet."""
     planned = [IndexPoint(number=point.number, plan=plan_of(point)) for point in points]
-    return Index(run_id=run_id, fingerprint=fingerprint, urls=list(urls), points=planned, slo=list(slo))
+    return Index(
+        run_id=run_id,
+        fingerprint=fingerprint,
+        urls=list(urls),
+        points=planned,
+        slo=list(slo),
+        adaptive_rates=adaptive_rates,
+    )
 
 
 def plan_of(point: PlannedPoint) -> PlanOfPoint:
@@ -111,7 +127,9 @@ def changes(there: Index, now: Index) -> list[str]:
         found.append(f"servers: {_shown(there.urls)}, {_shown(now.urls)}")
     if there.slo != now.slo:
         found.append(f"slo: {_shown(there.slo)}, {_shown(now.slo)}")
-    if len(there.points) != len(now.points):
+    if there.adaptive_rates != now.adaptive_rates:
+        found.append(f"adaptive_rates: {_shown(there.adaptive_rates)}, {_shown(now.adaptive_rates)}")
+    elif now.adaptive_rates is None and len(there.points) != len(now.points):
         found.append(f"points: {len(there.points)}, {len(now.points)}")
     for this, that in zip(there.points, now.points, strict=False):
         for name in PlanOfPoint.__struct_fields__:

@@ -18,6 +18,7 @@ from latency_profile.slo.grammar import STREAMED, parse
 
 # Stores where of all who create one name exactly one wins. At other URLs fsspec may look first and write then.
 _EXCLUSIVE = frozenset({"gs", "s3", "file"})
+NARROWEST = 1.2  # times: ends that are closer have no room for points that differ
 SPLIT_TOLERANCE = 1e-6  # how far from 1 the parts of a traffic split may sum
 
 
@@ -59,6 +60,8 @@ def _check_load(settings: Settings) -> None:
     cadence = settings.calibration_cadence
     if len(cadence) != 3 or not cadence[1] > 0 or not cadence[2] < 1:
         _refuse(settings, "calibration_cadence", "takes TTFT,GAP,JITTER: a gap above 0 ms and a jitter below 1")
+    if settings.adaptive_rates is not None:
+        _check_adaptive(settings)
     constant = settings.given("burstiness") and settings.arrival == "constant"
     if constant or (settings.burstiness != 1.0 and settings.arrival != "gamma"):
         _refuse(settings, "burstiness", f"takes --arrival gamma, not {settings.arrival}")
@@ -80,6 +83,22 @@ def _check_load(settings: Settings) -> None:
                 "takes a time that, with --warmup-seconds and --cooldown-seconds together, is under the "
                 f"{timed:g} s of --benchmark-time-seconds",
             )
+
+
+def _check_adaptive(settings: Settings) -> None:
+    rates = settings.request_rates
+    if len(rates) != 2 or not all(map(math.isfinite, rates)) or rates[1] < NARROWEST * rates[0]:
+        ends = "the ends of the curve, HIGH 1.2 times LOW or more and finite"
+        _refuse(settings, "adaptive_rates", f"takes --request-rates LOW,HIGH beside it: {ends}")
+    if settings.calibrate:
+        _refuse(
+            settings, "calibrate", "takes no --adaptive-rates beside it: it runs each point's plan before the first"
+        )
+    if settings.compare_with is not None:
+        why = "nights are compared at equal rates"
+        _refuse(settings, "compare_with", f"takes no --adaptive-rates beside it: {why}")
+    if settings.shards > 1:
+        _refuse(settings, "shards", "takes no --adaptive-rates beside it: shards plan all points before the first")
 
 
 def _check_workload(settings: Settings) -> None:

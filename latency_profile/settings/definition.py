@@ -53,7 +53,7 @@ class Settings(Server, Answers, Workload, Load, Results, ServerMetrics, Pod, Fil
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """Rates of the open-loop points in order; empty in a closed loop."""
+        """Rates of the open-loop points in order, as far as they are given; empty in a closed loop."""
         return () if self.concurrencies else self.request_rates or (self.request_rate,)
 
     def api_key(self, environ: Mapping[str, str]) -> str | None:

@@ -29,6 +29,13 @@ class Load:
         "Comma-separated list of request rates: one point for each.",
         unit="requests/s",
     )
+    adaptive_rates: int | None = setting(
+        kinds.whole(3),
+        None,
+        "So many points from LOW to HIGH of --request-rates LOW,HIGH in place of a list, placed where the curve bends: "
+        "first where throughput goes flat, then where TTFT (E2E unless streamed) and throughput are likely to be "
+        "farthest from straight lines.",
+    )
     concurrencies: tuple[int, ...] = setting(
         kinds.listed(COUNT, "whole numbers of 1 or more, separated by commas"),
         (),

@@ -1,0 +1,1 @@
+"""`--adaptive-rates`: points where the curve bends, in place of a fixed list."""
