@@ -114,6 +114,13 @@ def test_points_that_must_not_be_used_bend_no_curve() -> None:
     assert next_rate(1, 32, [*points, served(2.83, 99.0)]) == 1.41
 
 
+def test_points_that_must_not_be_used_leave_other_rates() -> None:
+    def of(rate: float) -> Measured:
+        return served(rate, usable=rate in (1, 10, 100))
+
+    assert len(through(1, 100, 20, of)) == 20
+
+
 def test_what_is_taken_of_a_point() -> None:
     result = point_result(uniform_records(400))
     found = measured(result)

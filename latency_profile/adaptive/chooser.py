@@ -62,10 +62,9 @@ def next_rate(low: float, high: float, points: Sequence[Measured]) -> float | No
             return end
     below = [point for point in points if point.rate < top]
     known = [point for point in below if point.usable and point.completed and point.offered]
-    if len(known) < 3:
-        wanted = _gaps([point.rate for point in below] + ([] if math.isinf(top) else [top]))
-    else:
-        wanted = [*_below_failure(known, top), *_around_the_knee(known), *_bends(known)]
+    wanted = _gaps([point.rate for point in below] + ([] if math.isinf(top) else [top]))
+    if len(known) >= 3:  # where points must not be used, other rates than those that would be best are left
+        wanted = [*_below_failure(known, top), *_around_the_knee(known), *_bends(known), *wanted]
     for rate in map(_rounded, wanted):
         if low < rate < min(high, top) and all(_apart(rate, point.rate) for point in points):
             return rate
