@@ -37,7 +37,16 @@ def test_it_satisfies_what_a_run_needs() -> None:
 
 
 def test_nothing_large_that_a_run_does_not_import_came_with_it() -> None:
-    assert not locked().keys() & {"torch", "scipy", "pandas", "matplotlib", "pyarrow", "grpcio", "pytest"}
+    assert not locked().keys() & {
+        "torch",
+        "scipy",
+        "pandas",
+        "matplotlib",
+        "vl-convert-python",
+        "pyarrow",
+        "grpcio",
+        "pytest",
+    }
 
 
 def test_all_stages_are_of_the_one_base() -> None:

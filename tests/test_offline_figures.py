@@ -18,9 +18,10 @@ from latency_profile.offline.finding import best, finding, knee
 from latency_profile.offline.flags import read as read_flags
 from latency_profile.offline.measure import NOT_COUNTED, CellRuns, turns_of
 from latency_profile.offline.numbers import cell_result
-from latency_profile.offline.pictures import picture
+from latency_profile.offline.pictures import figure, picture
 from latency_profile.offline.structure import CellResult, Estimate, Study
 from latency_profile.offline.text import summary, throughput_block
+from latency_profile.page.pictures import svg
 from latency_profile.workload import Lengths
 
 
@@ -392,7 +393,7 @@ def test_the_throughput_block_has_the_examples_form() -> None:
 
 
 def test_a_picture_has_every_size_and_the_knee() -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("vl_convert")
     drawn = picture(study(studies.BATCH_SIZE, GROWING), "tiny, transformers")
     assert drawn is not None
     text = " ".join(ET.fromstring(drawn).itertext())
@@ -406,6 +407,22 @@ def test_a_picture_has_every_size_and_the_knee() -> None:
         assert re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text), wanted
     assert picture(study(studies.BATCH_SIZE, GROWING), "tiny, transformers") == drawn
     assert picture(study(studies.BATCH_SIZE, GROWING[:1]), "") is None
+
+
+def test_a_picture_has_intervals_and_an_arrow_where_there_is_no_upper_end() -> None:
+    found = figure(study(studies.BATCH_SIZE, GROWING), "tiny")
+    assert found is not None
+    rates, latencies = found.data["rates"], found.data["latencies"]
+    assert (rates["label"][0], rates["series"][0], rates["value"][0]) == ("1", "output", 12)
+    assert (rates["bottom"][0], rates["top"][0]) == (pytest.approx(11.88), pytest.approx(12.12))
+    assert set(rates["open_above"]) == {False}
+    of = GROWING[0].request_latency
+    assert of is not None and of.p95_low_s is not None and of.p95_high_s is None
+    assert (latencies["series"][1], latencies["bottom"][1]) == ("request p95", of.p95_low_s * 1e3)
+    assert latencies["top"][1] == latencies["value"][1] == of.p95_s * 1e3 and latencies["open_above"][1] is True
+    pytest.importorskip("vl_convert")
+    arrows = [text for text in ET.fromstring(svg(found)).itertext() if text.strip() == "↑"]
+    assert len(arrows) == sum(map(bool, latencies["open_above"]))
 
 
 def test_settings_are_json() -> None:

@@ -10,7 +10,7 @@ from latency_profile.offline.structure import CellResult, Estimate, OfflineResul
 
 
 def files(result: OfflineResult) -> dict[str, bytes]:
-    """Bytes by name; pictures only where matplotlib is installed."""
+    """Bytes by name; pictures only where they can be made."""
     stem = f"{result.settings['engine']}-offline"
     found = {f"{stem}-{result.date}.json": msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"}
     drawn = pictures.available()

@@ -34,6 +34,13 @@ def _pictures(library: ModuleType, figures: Iterable[Figure]) -> Iterator[tuple[
         yield f"{figure.name}.svg", library.vegalite_to_svg(spec).encode()
 
 
+def svg(figure: Figure) -> bytes:
+    """One figure. Raises ImportError where the package for it is not installed."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(json.dumps(_spec(figure)))).encode()
+
+
 def _spec(figure: Figure) -> dict[str, Any]:
     composed = any(key in figure.spec for key in ("facet", "repeat", "concat", "hconcat", "vconcat"))
     look = config("light")
