@@ -17,7 +17,8 @@ def draw(folder: Path) -> list[Path]:
     """The pictures of one folder's points, beside them. Raises CalledProcessError where the report cannot be made, and
     FileNotFoundError where it lacks one of the figures."""
     with TemporaryDirectory() as made:
-        command = [sys.executable, "-m", "latency_profile", "report", folder, "-o", f"{made}/page.html", "--plots", made]
+        where = ["-o", f"{made}/page.html", "--plots", made]
+        command = [sys.executable, "-m", "latency_profile", "report", str(folder), *where]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         paths = [folder / f"{figure}.svg" for figure in FIGURES]
         for path in paths:
