@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.adaptive_rates import SETTINGS, errors, off, truth
 from benchmarks.truth import simulator
+from latency_profile import records
 from latency_profile.adaptive.chooser import APART, Measured, middle, next_rate
 from latency_profile.adaptive.measured import measured
 from latency_profile.adaptive.source import AdaptiveRates
@@ -248,6 +249,8 @@ def test_a_whole_profile_and_the_same_again(port: int, tmp_path: Path) -> None:
     assert again.stderr.count("not measured again") == 3, again.stderr
     after = json.loads(path.read_text())["points"][3]
     assert after["plan"] == last["plan"] and after["state"] == "done" and len(after["attempts"]) == 2
+    context = records.load(tmp_path / "night" / after["records"]).context
+    assert context.first_sent == context.first_prompt == last["plan"]["first_prompt"]
 
 
 def _number(word: str) -> float | None:
