@@ -190,10 +190,9 @@ class _Page:
 
     def _figure(self, figure: Figure, place: str) -> str:
         self.figures[place] = {"spec": figure.spec, "data": figure.data}
-        numbers = ""
-        if figure.table is not None:
-            made = table(figure.table, f"{figure.title}: numbers", hidden=True)
-            numbers = element("details", element("summary", "Numbers"), made)
+        made = table(figure.table, f"{figure.title}: numbers", hidden=True) if figure.table else ""
+        of = None if figure.table else place  # the script makes it of the figure's data, once somebody asks
+        numbers = element("details", element("summary", "Numbers"), made, data_numbers=of)
         return element(
             "figure",
             element(

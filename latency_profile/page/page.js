@@ -219,9 +219,41 @@
     if (!root.dataset.theme && !printing) themed();
   });
 
+  // The numbers of a figure that has no table of its own: its data, a table each.
+  function tabulate(details) {
+    const add = (parent, tag, text, scope) => {
+      const made = parent.appendChild(document.createElement(tag));
+      if (text !== undefined) made.textContent = text;
+      if (scope) made.scope = scope;
+      return made;
+    };
+    const shown = (value) => {
+      if (value === null) return "–";
+      return typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
+    };
+    for (const [name, columns] of Object.entries(figures[details.dataset.numbers].data)) {
+      const frame = add(details, "div");
+      frame.className = "frame";
+      frame.tabIndex = 0;
+      frame.setAttribute("role", "region");
+      frame.setAttribute("aria-label", name);
+      const table = add(frame, "table");
+      add(table, "caption", name);
+      const head = add(add(table, "thead"), "tr");
+      for (const column of Object.keys(columns)) add(head, "th", column, "col");
+      const body = add(table, "tbody");
+      for (const row of rows(columns)) {
+        const line = add(body, "tr");
+        for (const value of Object.values(row)) add(line, "td", shown(value));
+      }
+    }
+  }
+
   for (const details of document.querySelectorAll("details")) {
     details.addEventListener("toggle", () => {
-      if (details.open) drawSeen(false);
+      if (!details.open || printing) return; // on paper only what has been asked for
+      if (details.dataset.numbers && details.children.length === 1) tabulate(details);
+      drawSeen(false);
     });
   }
 
