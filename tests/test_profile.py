@@ -252,9 +252,9 @@ def test_results_go_to_the_bucket_too(port: int, tmp_path: Path) -> None:
         assert done.returncode in (0, 4), done.stderr
         objects = requests.get(f"{url}/storage/v1/b/profiles/o", timeout=10).json()["items"]
         stored = {item["name"] for item in objects} - {"nightly/vllm/.latency-profile-was-here"}
-        left = [path.name for path in tmp_path.iterdir() if path.name.endswith((".json", ".records.npz"))]
+        left = [path.name for path in tmp_path.iterdir() if path.name.endswith((".json", ".records.npz", ".html"))]
         assert stored == {f"nightly/vllm/{name}" for name in left}
-        assert len(stored) == 3  # the point, its records, the profile
+        assert len(stored) == 4  # the point, its records, the profile, its page
         missing = benchmark(*flags(port, tmp_path, "--output-bucket=no-such-bucket"), STORAGE_EMULATOR_HOST=url)
     assert missing.returncode == 2
     assert len(missing.stderr.splitlines()) == 1, missing.stderr
