@@ -120,6 +120,19 @@ def test_hovering_tells_the_number_that_the_table_has(tab: Tab, path: Path) -> N
         assert data[name][first] in told, name
 
 
+def test_a_hostile_name_is_text_under_the_pointer_too(browser: Browser, tmp_path: Path) -> None:
+    name = "<img src=x onerror=document.title='run'>"
+    written(tmp_path / "results", [steady(5, models=[name]), steady(10, models=[name])])
+    assert main(["report", str(tmp_path / "results"), "-o", str(tmp_path / "report.html")]) == 0
+    with opened(browser, tmp_path / "report.html") as tab:
+        plot(tab, "ttft").locator("g.mark-symbol.role-mark path").first.hover(force=True)
+        tip = tab.locator("#vg-tooltip-element.visible")
+        tip.wait_for()
+        assert name in tip.inner_text()
+        assert tab.locator("img").count() == 0
+        assert tab.title().startswith("Latency profile: <img")
+
+
 def test_points_that_must_not_be_used_are_hollow(tab: Tab) -> None:
     fills = (
         plot(tab, "rate")

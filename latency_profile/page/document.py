@@ -138,6 +138,9 @@ class _Page:
         yield element(
             "section",
             element("h2", "Curves", id="curves"),
+            element(
+                "noscript", element("p", "Figures are drawn by a script, which is off here: their numbers are below.")
+            ),
             toolbar(self._points, list(self._names.values()), found.figures),
             element(
                 "div", *(self._figure(figure, f"overview-{figure.name}") for figure in found.figures), class_="grid"

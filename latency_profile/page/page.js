@@ -113,7 +113,13 @@
     for (const node of plots()) {
       if (isSeen(node) && (again || !node.dataset.drawn)) {
         await pause();
-        await draw(node);
+        try {
+          await draw(node);
+        } catch (error) {
+          node.textContent = `This figure could not be drawn: ${error.message}`;
+          node.dataset.drawn = "failed";
+          console.error(error);
+        }
       }
     }
   }
