@@ -75,11 +75,13 @@
     return made;
   }
 
-  const NARROW = 480; // px, below which names in a legend stand under each other
+  // [px, names that stand beside each other in the legend of a figure that is narrower than that]
+  const COLUMNS = [[480, 1], [640, 3]];
 
   function look(node) {
     const config = structuredClone(themes[theme()]);
-    if (node.clientWidth < NARROW) config.legend.columns = 1;
+    const narrow = COLUMNS.find(([width]) => node.clientWidth < width);
+    if (narrow) config.legend.columns = narrow[1];
     return config;
   }
 
