@@ -195,9 +195,32 @@ def _until(records: Records, rows: Rows, origin: str, reached: str, finished: ND
     return Sample(found.values, unfinished=found.unfinished if found.unfinished.any() else None)
 
 
+def slowest_end_to_end(records: Records, rows: Rows, origin: str, most: int) -> NDArray[np.intp]:
+    """Indices of the requests with the longest E2E, the longest first, at most so many; as `end_to_end` has them."""
+    return _slowest(records, rows, origin, "end_ns", records["status"] == Status.OK, most)
+
+
+def slowest_first_token(records: Records, rows: Rows, origin: str, most: int) -> NDArray[np.intp]:
+    """The same by TTFT, as `time_to_first_token` has it."""
+    return _slowest(records, rows, origin, "first_token_ns", _has_first_token(records), most)
+
+
+def _slowest(
+    records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any], most: int
+) -> NDArray[np.intp]:
+    chosen = _of_series(records, rows, origin, finished)
+    values = _series(records, rows, origin, reached, finished).values
+    return chosen[np.argsort(-values, kind="stable")[:most]]
+
+
+def _of_series(records: Records, rows: Rows, origin: str, finished: NDArray[Any]) -> NDArray[np.intp]:
+    """Indices, in order of arrival, of the requests whose latency `_series` has."""
+    return in_order(records, rows & (finished | waiting(records)) & (records[origin] >= 0))
+
+
 def _series(records: Records, rows: Rows, origin: str, reached: str, finished: NDArray[Any]) -> Series:
     left = waiting(records) & ~finished
-    chosen = in_order(records, rows & (finished | left) & (records[origin] >= 0))
+    chosen = _of_series(records, rows, origin, finished)
     unfinished = np.asarray(left[chosen])
     stop = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     until = np.where(unfinished, stop[chosen], records[reached][chosen])
@@ -243,13 +266,14 @@ def server_time(records: Records, rows: Rows, column: str) -> Sample:
     return Sample(records[column][chosen])
 
 
-def _sent_once(records: Records) -> Rows:
+def sent_once(records: Records) -> Rows:
+    """Requests that went out by one attempt on one connection: of more, the server speaks of the last one only."""
     return np.asarray((records["retries"] == 0) & ((records["flags"] & Flag.RESENT) == 0))
 
 
 def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
     """Service E2E - the server's total. Of requests that were sent once: the server speaks of the last sending only."""
-    known = succeeded(records, rows) & _sent_once(records) & (records["server_total_ns"] >= 0)
+    known = succeeded(records, rows) & sent_once(records) & (records["server_total_ns"] >= 0)
     chosen = in_order(records, known)
     ours = records["end_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_total_ns"][chosen])
@@ -257,13 +281,13 @@ def unexplained_end_to_end(records: Records, rows: Rows) -> Sample:
 
 def unexplained_first_token(records: Records, rows: Rows) -> Sample:
     """Service TTFT - the server's prefill - its queue where it tells that. Of requests that were sent once."""
-    known = succeeded(records, rows) & _sent_once(records) & (records["server_prefill_ns"] >= 0)
+    known = succeeded(records, rows) & sent_once(records) & (records["server_prefill_ns"] >= 0)
     chosen = in_order(records, known & (records["first_token_ns"] >= 0))
     ours = records["first_token_ns"][chosen] - records["sent_ns"][chosen]
     return Sample(ours - records["server_prefill_ns"][chosen] - np.maximum(records["server_queue_ns"][chosen], 0))
 
 
-def _blocks(records: Records) -> Iterator[tuple[int, int]]:
+def blocks(records: Records) -> Iterator[tuple[int, int]]:
     """Ranges of rows that hold about CHUNK events each."""
     row, n = 0, len(records)
     while row < n:
@@ -283,7 +307,7 @@ def gaps(records: Records, rows: Rows) -> Sample:
     counts = np.where(chosen, np.maximum(np.diff(records.event_start) - 1, 0), 0)
     values = np.empty(int(counts.sum()), dtype=np.int64)
     filled = 0
-    for row, end in _blocks(records):
+    for row, end in blocks(records):
         edges = records.event_start[row : end + 1]
         first = int(edges[0])
         steps = np.diff(records.event_ns[first : edges[-1]])
@@ -308,7 +332,7 @@ def largest_gaps(sample: Sample) -> NDArray[np.int64]:
 def tokens_in_events(records: Records, until_ns: tuple[int, int] | None = None) -> NDArray[np.int64]:
     """Tokens that each request's events carried, shape (requests,); with `until_ns` only events in (start, end]."""
     totals = np.zeros(len(records), dtype=np.int64)
-    for row, end in _blocks(records):
+    for row, end in blocks(records):
         edges = records.event_start[row : end + 1]
         tokens = records.event_tokens[edges[0] : edges[-1]].astype(np.int64)
         if until_ns is not None:
@@ -328,11 +352,12 @@ def lateness_ns(records: Records, rows: Rows) -> NDArray[np.int64]:
 
 
 def in_flight(records: Records, rows: Rows, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many requests had been due and had not ended at each of the times, however late they were sent."""
-    due = np.sort(records["due_ns"][rows])
+    """How many requests had arrived and had not ended at each of the times, however late they were sent."""
+    arrivals = arrival_ns(records)
+    came = np.sort(arrivals[rows & (arrivals >= 0)])
     over = rows & ~waiting(records) & (records["end_ns"] >= 0)
     ends = np.sort(records["end_ns"][over])
-    return np.searchsorted(due, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
+    return np.searchsorted(came, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.measures import Rows, Span, is_burst, succeeded, tokens_in_events
+from latency_profile.measures import Rows, Span, blocks, is_burst, succeeded, tokens_in_events
 from latency_profile.records import Records
 from latency_profile.statistics import rate_interval
 
@@ -93,6 +93,27 @@ def bounded_rates(records: Records, rows: Rows, span: Span) -> tuple[Rates, Rate
         output_tokens=bounds(span, outputs, rates.output_tokens),
         total_tokens=bounds(span, inputs + outputs, rates.input_tokens + rates.output_tokens),
     )
+
+
+def output_tokens_by(records: Records, rows: Rows, width_ns: int, count: int) -> NDArray[np.float64]:
+    """Output tokens of succeeded answers received in each of `count` steps of `width_ns` from the point's start, as
+    `rates_in` counts them over a span: in (start, end], in proportion where an answer's count differs from its
+    events'. Shape (count,); what came later is in the last one."""
+    good = succeeded(records, rows)
+    carried = tokens_in_events(records)
+    outputs = np.maximum(records["output_tokens"], 0)
+    share = np.where(good & (carried > 0), outputs / np.maximum(carried, 1), 0.0)
+
+    def steps_of(times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.clip((times_ns - 1) // width_ns, 0, count - 1)
+
+    whole = good & (carried == 0)
+    found = np.bincount(steps_of(records["end_ns"][whole]), outputs[whole], count).astype(np.float64)
+    for row, end in blocks(records):
+        edges = records.event_start[row : end + 1]
+        amounts = np.repeat(share[row:end], np.diff(edges)) * records.event_tokens[edges[0] : edges[-1]]
+        found += np.bincount(steps_of(records.event_ns[edges[0] : edges[-1]]), amounts, count)
+    return found
 
 
 def _rates(records: Records, found: _Received, span: Span) -> Rates:

@@ -10,6 +10,7 @@ import msgspec
 
 from latency_profile.errors import UsageError
 from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profile_of, records_in
+from latency_profile.results.tree import at
 
 
 class _Fingerprint(msgspec.Struct, frozen=True):
@@ -49,10 +50,7 @@ class ExportPoint:
 
     def at(self, *path: str) -> Any:
         """What stands at a place in its JSON; None where there is none."""
-        value: Any = self.tree
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return at(self.tree, *path)
 
     @property
     def reasons(self) -> list[str]:

@@ -13,6 +13,11 @@ from latency_profile.verdict.evidence import Evidence
 SAMPLES_FOR_P99 = math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(0.99))
 
 
+def fewest_for_p99(until_ci: bool) -> int:
+    """Independent requests that it takes for an interval of p99. until_ci: whether the data decided when to stop."""
+    return ONE_BY_ONE.smallest(0.99) if until_ci else SAMPLES_FOR_P99
+
+
 def too_few(known: Evidence) -> list[str]:
     return _over_too_soon(known) + _no_p99(known)
 
@@ -31,9 +36,7 @@ def _over_too_soon(known: Evidence) -> list[str]:
 def _no_p99(known: Evidence) -> list[str]:
     records, rows = known.records, known.measured
     origin, word = ("sent_ns", "service") if records.context.concurrency is not None else ("due_ns", "response")
-    describe, fewest = describer(records.context), SAMPLES_FOR_P99
-    if records.context.until_ci is not None:
-        fewest = ONE_BY_ONE.smallest(0.99)
+    describe, fewest = describer(records.context), fewest_for_p99(records.context.until_ci is not None)
     told: dict[str, Distribution] = {}
     if records.context.streaming:
         told["TTFT"] = describe(measures.time_to_first_token(records, rows, origin))
