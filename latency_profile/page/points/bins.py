@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.page.figure import Figure
+from latency_profile.page.figure import Columns, Figure
 from latency_profile.page.points.marks import GREY, HEIGHT, Spec, lines, tooltips
 from latency_profile.page.points.numbers import rounded
 from latency_profile.page.points.point import Point
@@ -34,8 +34,16 @@ class Bins:
         return (2 * np.arange(self.count, dtype=np.int64) + 1) * self.width_ns // 2
 
     @property
-    def middles_s(self) -> list[float]:
-        return [(place + 0.5) * self.width_s for place in range(self.count)]
+    def columns(self) -> Columns:
+        """None: row k of a figure's data is step k, whose time `transform` gives it."""
+        return {}
+
+    @property
+    def transform(self) -> list[Spec]:
+        width = f"{self.width_s:.12g}"
+        edges = {"from": "datum.step - 1", "to": "datum.step", "s": "datum.step - 0.5"}
+        number = {"window": [{"op": "row_number", "as": "step"}]}
+        return [number, *({"calculate": f"({at}) * {width}", "as": name} for name, at in edges.items())]
 
     def arrived(self, times_ns: NDArray[Any]) -> NDArray[np.int64]:
         """The step of each time; steps are [start, end), as the window is for what was due or sent in it."""
@@ -48,6 +56,23 @@ class Bins:
     def per_second(self, places: NDArray[np.int64]) -> list[float | None]:
         """How many fell into each step, a second."""
         return list((np.bincount(places, minlength=self.count) / self.width_s).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Times at which something was read, s since the point's start, about `apart_s` from one another."""
+
+    at_s: Sequence[float]
+    apart_s: float
+
+    @property
+    def columns(self) -> Columns:
+        return {"s": rounded(self.at_s)}
+
+    @property
+    def transform(self) -> list[Spec]:
+        edges = {"from": "-", "to": "+"}
+        return [{"calculate": f"datum.s {sign} {self.apart_s / 2:.4g}", "as": name} for name, sign in edges.items()]
 
 
 def bins_over(length_ns: int, most: int = MOST_BINS) -> Bins | None:
@@ -92,17 +117,14 @@ def over_time(
     title: str,
     reading: str,
     y_title: str,
-    at_s: Sequence[float],
-    step_s: float,
+    steps: Bins | Readings,
     series: Mapping[str, Sequence[float | None]],
     limit: float | None = None,
 ) -> Figure:
-    """A line a series, of a value at each of at_s, around which a transparent box of step_s has all of their numbers.
-    limit: a height at which a line goes across."""
+    """A line a series, of a value in each step or reading, whose transparent box has all of its numbers. limit: a
+    height at which a line goes across."""
     line = lines(list(series), y_title)
     told = tooltips([("from", "from, s"), ("to", "to, s"), *((key, f"{key}, {y_title}") for key in series)])
-    half = step_s / 2
-    edges = [{"calculate": f"datum.s {sign} {half:g}", "as": end} for sign, end in (("-", "from"), ("+", "to"))]
     layers: list[Spec] = [
         {
             "data": {"name": "window"},
@@ -116,7 +138,6 @@ def over_time(
         },
         {**line, "encoding": {"x": {"field": "s"}, **line["encoding"]}},
         {
-            "transform": edges,
             "mark": {"type": "rect", "opacity": 0},
             "encoding": {"x": {"field": "from"}, "x2": {"field": "to"}, "tooltip": told},
         },
@@ -130,9 +151,15 @@ def over_time(
         name=f"{point.name}-{name}",
         title=title,
         reading=reading,
-        spec={"height": HEIGHT, "data": {"name": "steps"}, "encoding": {"x": x}, "layer": layers},
+        spec={
+            "height": HEIGHT,
+            "data": {"name": "steps"},
+            "transform": steps.transform,
+            "encoding": {"x": x},
+            "layer": layers,
+        },
         data={
-            "steps": {"s": rounded(at_s), **{key: rounded(values) for key, values in series.items()}},
+            "steps": {**steps.columns, **{key: rounded(values) for key, values in series.items()}},
             "window": {"from": rounded([start]), "to": rounded([end])} if start is not None else {"from": [], "to": []},
             "sent": {"at": [] if sent is None else rounded([sent])},
         },

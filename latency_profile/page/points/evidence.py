@@ -163,7 +163,7 @@ def _backlog_figure(point: Point, found: Backlog) -> Figure:
                     "data": {"name": "lines"},
                     "mark": {"type": "line"},
                     "encoding": {
-                        "color": named("line", names),
+                        "color": {**named("line", names), "legend": {"symbolType": "stroke"}},
                         "strokeDash": named("line", names, range=[[1, 0], [6, 3]]),
                     },
                 },

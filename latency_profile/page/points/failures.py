@@ -48,16 +48,16 @@ def _figure(point: Point, known: Evidence) -> Figure | None:
     stopped = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)
     steps = bins.ended(stopped)
     kinds = _kinds(errors_by_kind(records["status"][rows]))
-    columns: dict[str, list[Cell]] = {"from": [], "to": [], "kind": [], "requests": []}
+    columns: dict[str, list[Cell]] = {"from": [], "kind": [], "requests": []}
     for name, statuses in kinds.items():
         numbers = np.bincount(steps[rows & np.isin(records["status"], statuses)], minlength=bins.count)
         for place in np.flatnonzero(numbers).tolist():
             columns["from"] += rounded([place * bins.width_s])
-            columns["to"] += rounded([(place + 1) * bins.width_s])
             columns["kind"].append(name)
             columns["requests"].append(int(numbers[place]))
     end_s = bins.count * bins.width_s
-    x = quantitative("from", "s since the point's start", bin="binned", scale={"domain": [0, end_s], "nice": False})
+    step = {"calculate": f"datum.from + {bins.width_s:.12g}", "as": "to"}
+    scale = {"domain": [0, end_s], "nice": False}
     told = [("kind", "how it ended"), ("requests", "requests"), ("from", "from, s"), ("to", "to, s")]
     last = point.last_sent_s
     ended = "" if last is None else f" The last request was sent at {last:.4g} s."
@@ -69,9 +69,10 @@ def _figure(point: Point, known: Evidence) -> Figure | None:
         spec={
             "height": HEIGHT,
             "data": {"name": "failures"},
-            "mark": {"type": "bar", "tooltip": True},
+            "transform": [step],
+            "mark": "bar",
             "encoding": {
-                "x": x,
+                "x": quantitative("from", "s since the point's start", bin="binned", scale=scale),
                 "x2": {"field": "to"},
                 "y": quantitative("requests", "requests", stack="zero"),
                 "color": named("kind", list(kinds)),

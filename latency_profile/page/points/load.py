@@ -58,7 +58,6 @@ def _absent(point: Point) -> list[str]:
 def _figures(point: Point, known: Evidence, bins: Bins) -> Iterator[Figure]:
     records, rows = known.records, known.rows
     sent, due, end = records["sent_ns"], records["due_ns"], records["end_ns"]
-    at_s, step_s = bins.middles_s, bins.width_s
     if point.closed or point.burst:
         came, name = sent[rows & (sent >= 0)], "sent"
     else:
@@ -70,8 +69,7 @@ def _figures(point: Point, known: Evidence, bins: Bins) -> Iterator[Figure]:
         "Requests per second",
         f"Requests {name}, and completed: whole answers only.",
         "requests/s",
-        at_s,
-        step_s,
+        bins,
         {name: bins.per_second(bins.arrived(came)), "completed": bins.per_second(bins.ended(completed))},
     )
     yield over_time(
@@ -80,8 +78,7 @@ def _figures(point: Point, known: Evidence, bins: Bins) -> Iterator[Figure]:
         "Requests in flight",
         f"Requests that had been {'sent' if point.closed else 'due'} and had not ended, in the middle of each step.",
         "requests",
-        at_s,
-        step_s,
+        bins,
         {"in flight": measures.in_flight(records, rows, bins.middles_ns).tolist()},
     )
     yield over_time(
@@ -90,9 +87,8 @@ def _figures(point: Point, known: Evidence, bins: Bins) -> Iterator[Figure]:
         "Output tokens per second",
         "Tokens of succeeded answers, counted when they were received; of answers that came whole, at their end.",
         "output tokens/s",
-        at_s,
-        step_s,
-        {"received": (output_tokens_by(records, rows, bins.width_ns, bins.count) / step_s).tolist()},
+        bins,
+        {"received": (output_tokens_by(records, rows, bins.width_ns, bins.count) / bins.width_s).tolist()},
     )
     if not (point.closed or point.burst):
         yield _lateness(point, known, bins)
@@ -115,8 +111,7 @@ def _lateness(point: Point, known: Evidence, bins: Bins) -> Figure:
         f"Sent − due, of the requests due in each step. The line across: beyond {LATENESS_P99_LIMIT_MS:.0f} ms at the "
         f"window's p99 a point is CLIENT_LIMITED.",
         "ms",
-        bins.middles_s,
-        bins.width_s,
+        bins,
         series,
         LATENESS_P99_LIMIT_MS,
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from latency_profile.hardware.structure import HardwareReadings
 from latency_profile.page.figure import Figure, TextTable
-from latency_profile.page.points.bins import MOST_BINS, Bins, bins_over, length_text, over_time
+from latency_profile.page.points.bins import MOST_BINS, Bins, Readings, bins_over, length_text, over_time
 from latency_profile.page.points.numbers import NOTHING, share, text
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
@@ -113,17 +113,17 @@ def _over_time(point: Point, name: str, title: str, y_title: str, series: Mappin
         return
     most = min(MOST_BINS, MOST_NUMBERS // len(there))
     shown: dict[str, list[float | None]]
+    steps: Bins | Readings
     if looks <= most and len(there) == 1:
         shown = {key: [value for _, value in of] for key, of in there.items()}
-        at_s = [at for at, _ in next(iter(there.values()))]
-        step_s, reading = length_s / looks, "As it was read."
+        steps, reading = Readings([at for at, _ in next(iter(there.values()))], length_s / looks), "As it was read."
     else:
         bins = bins_over(round(length_s * NS_PER_S), max(1, min(most, round(looks / READINGS_A_BIN))))
-        assert bins is not None
-        shown = {key: _means(bins, of) for key, of in there.items()}
-        at_s, step_s = bins.middles_s, bins.width_s
-        reading = f"Means of the readings in each step of {length_text(step_s)}; a gap is where nothing was read."
-    yield over_time(point, name, title, reading, y_title, at_s, step_s, shown)
+        if bins is None:
+            return
+        steps, shown = bins, {key: _means(bins, of) for key, of in there.items()}
+        reading = f"Means of the readings in each step of {length_text(bins.width_s)}; a gap is where nothing was read."
+    yield over_time(point, name, title, reading, y_title, steps, shown)
 
 
 def _means(bins: Bins, readings: Sequence[tuple[float, float | None]]) -> list[float | None]:

@@ -34,7 +34,8 @@ def lines(names: Sequence[str], y_title: str) -> Spec:
 def folded(names: Sequence[str]) -> tuple[list[Spec], Spec]:
     """Columns as rows of `series` and `value`, and how the series are told apart."""
     dashes = [DASHES[place % len(DASHES)] for place in range(len(names))]
-    encoding = {"color": named("series", names), "strokeDash": named("series", names, range=dashes)}
+    colour = {**named("series", names), "legend": {"symbolType": "stroke"}}
+    encoding = {"color": colour, "strokeDash": named("series", names, range=dashes)}
     return [{"fold": list(names), "as": ["series", "value"]}], encoding
 
 

@@ -15,7 +15,7 @@ from latency_profile.verdict.evidence import Evidence
 
 HEADING = "Slowest requests"
 MOST = 10
-MOST_EVENTS = 24  # that are drawn of one answer
+MOST_EVENTS = 20  # that are drawn of one answer
 ROW_HEIGHT = 16
 LATE, WAIT, WHOLE, ANSWER = "not sent yet", "no token yet", "no answer yet", "answering"
 
@@ -52,6 +52,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
     records = known.records
     origin = records[point.origin][chosen]
     requests = _requests(records, chosen, origin)
+    events = {"events": _drawn_events(records, chosen, origin)} if point.streaming else {}
     spec: Spec = {
         "height": {"step": ROW_HEIGHT},
         "data": {"name": "requests"},
@@ -61,7 +62,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
                 "field": "request",
                 "type": "nominal",
                 "title": "request",
-                "sort": requests["request"],
+                "sort": None,  # as they come
                 "axis": {"labelOverlap": False},
             },
         },
@@ -72,7 +73,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
         title=f"The {len(chosen)} slowest by {by}" if len(chosen) > 1 else f"The slowest by {by}",
         reading=_reading(point),
         spec=spec,
-        data={"requests": requests, "events": _drawn_events(records, chosen, origin)},
+        data={"requests": requests, **events},
     )
 
 

@@ -1,0 +1,173 @@
+"""What the report's sections of single points cost: `python -m benchmarks.report` makes a profile of synthetic records
+(20 points of 50,000 requests, 32 to 128 tokens each, unless flags say otherwise), and prints how long the sections of
+all its points take, the peak of that process's memory, and how many bytes they are, as JSON. Making the profile is not
+counted. A point is loaded, reduced and dropped before the next one is.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from latency_profile import records, results
+from latency_profile.page.points import point_sections
+from latency_profile.records import NONE, REQUEST_COLUMNS, PointContext, Records, Status, TokenSource
+from latency_profile.results.found import RECORDS
+from latency_profile.telemetry.readings import Readings
+
+SECOND = 1_000_000_000
+RATE = 100.0  # requests/s
+FAILED_SHARE = 0.01
+
+
+def synthetic(requests: int, seed: int) -> Records:
+    """A point as a run would record it: Poisson arrivals, lognormal waits, tokens at their own pace, a few failures;
+    the server tells of its queue and prefill, and its metrics were looked at once a second."""
+    draw = np.random.default_rng(seed)
+    due = np.cumsum(draw.exponential(SECOND / RATE, requests)).astype(np.int64)
+    sent = due + (draw.exponential(1e5, requests)).astype(np.int64)
+    queue = draw.lognormal(16.5, 0.8, requests).astype(np.int64)
+    first = sent + queue + draw.lognormal(17.5, 0.2, requests).astype(np.int64)
+    status = np.where(draw.random(requests) < FAILED_SHARE, Status.RESET, Status.OK)
+    tokens = draw.integers(32, 129, requests)
+    event_start = np.concatenate(([0], np.cumsum(tokens)))
+    gaps = draw.gamma(20.0, 5e5, int(event_start[-1])).astype(np.int64)
+    gaps[event_start[:-1]] = 0
+    since = np.cumsum(gaps)
+    event_ns = since - np.repeat(since[event_start[:-1]] - first, tokens)
+    last = event_ns[event_start[1:] - 1]
+    end = last + 100_000
+    columns: dict[str, Any] = {
+        "index": np.arange(requests),
+        "due_ns": due,
+        "sent_ns": sent,
+        "send_ns": 20_000,
+        "first_token_ns": first,
+        "first_visible_ns": first,
+        "last_token_ns": last,
+        "end_ns": end,
+        "input_tokens": draw.integers(16, 1024, requests),
+        "wanted_tokens": tokens,
+        "server_input_tokens": NONE,
+        "cached_tokens": NONE,
+        "output_tokens": np.where(status == Status.OK, tokens, NONE),
+        "event_output_tokens": NONE,
+        "text_tokens": NONE,
+        "token_source": TokenSource.USAGE,
+        "status": status,
+        "http_status": 200,
+        "read_delay_ns": 10_000,
+        "answer_bytes": 10_000,
+        "server_queue_ns": queue,
+        "server_prefill_ns": np.maximum(first - sent - queue - 1_000_000, 0),
+        "server_decode_ns": NONE,
+        "server_total_ns": NONE,
+    }
+    filled = {
+        name: np.broadcast_to(np.asarray(columns.get(name, 0)).astype(kind), requests).copy()
+        for name, kind in REQUEST_COLUMNS.items()
+    }
+    measured = int(end.max())
+    context = _context(requests, seed, measured, _looks(sent, end, measured))
+    return Records(context, filled, event_start.astype(np.int64), event_ns, np.ones(len(event_ns), dtype=np.uint16))
+
+
+def _looks(sent: NDArray[np.int64], end: NDArray[np.int64], measured: int) -> Readings:
+    times = np.arange(0, measured, SECOND)
+    running = np.searchsorted(np.sort(sent), times) - np.searchsorted(np.sort(end), times)
+    return Readings(
+        source="direct",
+        start_s=0.0,
+        end_s=measured / SECOND,
+        names={},
+        missing=[],
+        replicas=[],
+        models=["synthetic"],
+        counters={},
+        histograms={},
+        times_s=(times / SECOND).tolist(),
+        gauges={
+            "running": running.astype(float).tolist(),
+            "waiting": (running // 4).astype(float).tolist(),
+            "kv_cache_use": np.minimum(running / 500, 1.0).tolist(),
+        },
+        totals={},
+        at_least=None,
+    )
+
+
+def _context(requests: int, point: int, measured: int, looks: Readings) -> PointContext:
+    return PointContext(
+        settings={"file_prefix": "synthetic"},
+        point=point,
+        request_rate=RATE,
+        concurrency=None,
+        duration_s=requests / RATE,
+        warmup_s=10.0,
+        cooldown_s=0.0,
+        models=["synthetic"],
+        urls=["http://127.0.0.1:8000"],
+        traffic_split=None,
+        backend="vllm",
+        endpoint="completions",
+        streaming=True,
+        tokenizer="bundled",
+        date=f"20260101-{point:06d}",
+        started_ns=1_767_225_600 * SECOND + point * 1_000 * SECOND,
+        started_monotonic_ns=0,
+        measured_ns=measured,
+        nonce="synthetic",
+        cut_short=None,
+        client={},
+        server_metrics={},
+        provenance={},
+        server_readings=[looks],
+    )
+
+
+def make(folder: Path, points: int, requests: int) -> None:
+    for point in range(points):
+        found = synthetic(requests, point)
+        for data in results.point_files(found).values():
+            (folder / f"{point}.json").write_bytes(data)
+        found.save(folder / f"{point}{RECORDS}")
+
+
+def sections(folder: Path) -> tuple[float, float, int]:
+    """Seconds, peak memory in MB and bytes of all points' sections."""
+    size, began = 0, time.perf_counter()
+    for path in sorted(folder.glob("*.json")):
+        found = records.load(path.with_suffix(RECORDS))
+        made = point_sections(f"point-{path.stem}", msgspec.json.decode(path.read_bytes()), found)
+        size += len(msgspec.json.encode(made))
+        del found
+    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, size
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--points", type=int, default=20)
+    flags.add_argument("--requests", type=int, default=50_000, help="of each point")
+    flags.add_argument("--folder", type=Path, help="of an earlier run's profile: its sections only")
+    given = flags.parse_args()
+    if given.folder is not None:
+        seconds, peak_mb, size = sections(given.folder)
+        print(f"{seconds:.1f} s, {peak_mb:.0f} MB at the peak, {size:,} bytes of sections")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        make(Path(name), given.points, given.requests)
+        print(f"{given.points} points of {given.requests:,} requests")
+        command = [sys.executable, "-m", "benchmarks.report", f"--folder={name}"]
+        subprocess.run(command, check=True)  # a process of its own: this one's memory has held the making, too
+
+
+if __name__ == "__main__":
+    main()
