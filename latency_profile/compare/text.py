@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from latency_profile.compare.names import AUTO
 from latency_profile.compare.structure import Comparison, MeasureResult, Shift, Word
 
+HEADER = ("measure", "load", "base", "tonight", "shift", "interval", "word")
 PASSED_OVER = "it was called regressed: no base"
 
 
@@ -86,8 +87,8 @@ def _markdown(found: Comparison) -> Iterator[str]:
     results = [*([found.primary] if found.primary else []), *found.others]
     if results:
         yield ""
-        yield "| measure | load | base | tonight | shift | interval | word |"
-        yield "|---|---|---|---|---|---|---|"
+        yield f"| {' | '.join(HEADER)} |"
+        yield f"|{'---|' * len(HEADER)}"
         for each in results:
             yield _row(each, each is found.primary)
         yield ""
@@ -102,15 +103,20 @@ def _markdown(found: Comparison) -> Iterator[str]:
 
 
 def _row(each: MeasureResult, bold: bool) -> str:
-    name = f"**{each.name}**" if bold else each.name
+    name, *cells = row(each)
+    return f"| {' | '.join([f'**{name}**' if bold else name, *cells])} |"
+
+
+def row(each: MeasureResult) -> tuple[str, ...]:
+    """A measure as a row of HEADER."""
     shift = next((shift for shift in each.shifts if shift.nights == each.decided_by), None)
-    cells = [name, each.load or "all", _value(each.base_mean, each.unit), _value(each.tonight, each.unit)]
-    if shift is None:
-        cells += ["–", "–"]
-    else:
-        cells += [f"{percent(shift.shift)} over {nights(shift.nights)}", interval(shift)]
     more = f" ({nights(each.more_nights)} more)" if each.more_nights else ""
-    return f"| {' | '.join(cells)} | {each.word.value}{more} |"
+    return (
+        *(each.name, each.load or "all", _value(each.base_mean, each.unit), _value(each.tonight, each.unit)),
+        "–" if shift is None else f"{percent(shift.shift)} over {nights(shift.nights)}",
+        "–" if shift is None else interval(shift),
+        f"{each.word.value}{more}",
+    )
 
 
 def _value(value: float | None, unit: str) -> str:

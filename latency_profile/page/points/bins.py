@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile.page.figure import Columns, Figure
-from latency_profile.page.points.marks import GREY, HEIGHT, Spec, lines, tooltips
-from latency_profile.page.points.numbers import rounded
+from latency_profile.page.marks import GREY, HEIGHT, Spec, lines, tooltips
+from latency_profile.page.numbers import rounded
 from latency_profile.page.points.point import Point
 from latency_profile.statistics import NS_PER_S
 

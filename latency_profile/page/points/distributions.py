@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from latency_profile import measures
 from latency_profile.page.figure import Cell, Columns, Figure, TextTable
-from latency_profile.page.points.marks import HEIGHT, Spec, folded, named, quantitative, tooltips
-from latency_profile.page.points.numbers import MS_PER_S, count, ms_text, percentile_ms, rounded
+from latency_profile.page.marks import HEIGHT, Spec, folded, named, quantitative, tooltips
+from latency_profile.page.numbers import MS_PER_S, count, ms_text, percentile_ms, rounded
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.statistics import NS_PER_MS, Sample, ordered, quantile

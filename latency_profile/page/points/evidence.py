@@ -7,8 +7,8 @@ import numpy as np
 
 from latency_profile import measures
 from latency_profile.page.figure import Figure, TextTable
-from latency_profile.page.points.marks import HEIGHT, named, quantitative, tooltips
-from latency_profile.page.points.numbers import NOTHING, ms_text, rounded, share, text
+from latency_profile.page.marks import HEIGHT, named, quantitative, tooltips
+from latency_profile.page.numbers import NOTHING, ms_text, rounded, share, text
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
 from latency_profile.report.line import verdict_text

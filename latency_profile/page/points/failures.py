@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from latency_profile.page.figure import Cell, Figure, TextTable
+from latency_profile.page.marks import COLOURS, HEIGHT, named, quantitative, tooltips
+from latency_profile.page.numbers import count, rounded
 from latency_profile.page.points.bins import bins_over, length_text
-from latency_profile.page.points.marks import COLOURS, HEIGHT, named, quantitative, tooltips
-from latency_profile.page.points.numbers import count, rounded
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
 from latency_profile.records import Status

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from latency_profile import measures
 from latency_profile.measures import Rows
 from latency_profile.page.figure import Cell, Figure
-from latency_profile.page.points.marks import named, quantitative, tooltips
-from latency_profile.page.points.numbers import MS_PER_S, ms_text, rounded
+from latency_profile.page.marks import named, quantitative, tooltips
+from latency_profile.page.numbers import MS_PER_S, ms_text, rounded
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.statistics import NS_PER_S

@@ -7,8 +7,8 @@ import numpy as np
 
 from latency_profile.hardware.structure import HardwareReadings
 from latency_profile.page.figure import Figure, TextTable
+from latency_profile.page.numbers import NOTHING, share, text
 from latency_profile.page.points.bins import MOST_BINS, Bins, Readings, bins_over, length_text, over_time
-from latency_profile.page.points.numbers import NOTHING, share, text
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
 from latency_profile.statistics import NS_PER_S

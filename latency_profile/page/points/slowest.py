@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from latency_profile import measures
 from latency_profile.page.figure import Cell, Columns, Figure
-from latency_profile.page.points.marks import Spec, tooltips
-from latency_profile.page.points.numbers import rounded, seconds
+from latency_profile.page.marks import Spec, tooltips
+from latency_profile.page.numbers import rounded, seconds
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.records import Records, Status
