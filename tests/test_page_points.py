@@ -36,6 +36,7 @@ LATENCIES = {
     "waits": {
         "TTFT": ("service", "ttft"),
         "TTFT from due": ("response", "ttft"),
+        "visible TTFT": ("service", "ttft_visible"),
         "E2E": ("service", "e2e"),
         "E2E from due": ("response", "e2e"),
     },
@@ -389,6 +390,18 @@ def test_parts_where_answers_tell_of_them() -> None:
     assert "Of 20 of 40 requests" in point.said("Parts of the TTFT")
 
 
+def test_a_visible_ttft_has_a_curve_of_its_own() -> None:
+    """Of 300 answers every second one begins with hidden tokens, for 40 to 120 ms."""
+    made = uniform_records(300)
+    second = made.event_ns[made.event_start[:-1] + 2]
+    made.columns["first_visible_ns"] = np.where(made["index"] % 2, made["first_token_ns"], second)
+    point = shown(made)
+    tree = point.tree["latency"]["service"]["ttft_visible"]
+    curves = point.data("waits", "quantiles")
+    assert curves["visible TTFT"][-1] == pytest.approx(1000 * tree["max_s"], rel=1e-3)
+    assert curves["visible TTFT"][-1] > curves["TTFT"][-1]
+
+
 def on_gpus() -> Records:
     """Two GPUs that were read ten times a second, the second one idle and without a sensor of power."""
     times = [k / 10 for k in range(-1, 100)]
@@ -401,7 +414,7 @@ def on_gpus() -> Records:
             driver=None,
             memory_bytes=80 * 2**30,
             power_limit_w=700.0,
-            times_s=times,
+            times_s=[at + 0.001 * index for at in times],  # one after the other
             energy_j=None,
             power_w=None if watts is None else [watts] * len(times),
             utilization=[busy] * len(times),

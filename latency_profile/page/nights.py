@@ -128,7 +128,7 @@ def _shifts(found: Comparison, results: Sequence[MeasureResult]) -> Figure | Non
         reading="The shift that gave each measure its word, with its interval; the first one decides the exit code. "
         "Grey: the margin within which shifts are equivalence.",
         spec={
-            "height": {"step": ROW_HEIGHT},
+            "height": ROW_HEIGHT * len(columns["measure"]),
             "data": {"name": "shifts"},
             "encoding": {
                 "y": {"field": "measure", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},

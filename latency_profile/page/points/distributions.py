@@ -32,6 +32,7 @@ SPREAD_FOR_LOG = 20.0
 WAITS = {
     "TTFT": ("service", "ttft"),
     "TTFT from due": ("response", "ttft"),
+    "visible TTFT": ("service", "ttft_visible"),
     "E2E": ("service", "e2e"),
     "E2E from due": ("response", "e2e"),
 }
@@ -85,6 +86,7 @@ def _samples(known: Evidence, there: Mapping[str, object]) -> Iterator[tuple[str
     make = {
         "TTFT": lambda: measures.time_to_first_token(records, rows, "sent_ns"),
         "TTFT from due": lambda: measures.time_to_first_token(records, rows, "due_ns"),
+        "visible TTFT": lambda: measures.time_to_first_visible(records, rows, "sent_ns"),
         "E2E": lambda: measures.end_to_end(records, rows, "sent_ns"),
         "E2E from due": lambda: measures.end_to_end(records, rows, "due_ns"),
         "ITL": lambda: measures.gaps(records, rows),
@@ -154,7 +156,10 @@ def _curve_layers(names: Sequence[str]) -> list[Spec]:
             "data": {"name": "quantiles"},
             "transform": transform,
             "encoding": {**encoding, "order": {"field": "share", "type": "quantitative"}},
-            "layer": [{"mark": "line"}, {"mark": {"type": "point", "opacity": 0}, "encoding": {"tooltip": told}}],
+            "layer": [
+                {"mark": "line"},
+                {"mark": {"type": "point", "opacity": 0, "size": 80}, "encoding": {"tooltip": told}},
+            ],
         }
     ]
 

@@ -18,13 +18,14 @@ from latency_profile.verdict.evidence import Evidence
 
 HEADING = "Parts of the TTFT"
 LATENESS, OUTSIDE, QUEUE, PREFILL = "lateness of sending", "network and HTTP", "server's queue", "prefill"
-REST, UNTOLD = "what remains", "from sent on, not told apart"
+REST, UNTOLD = "what remains", "from sent on"
 NAMES = (LATENESS, OUTSIDE, QUEUE, PREFILL, REST, UNTOLD)  # as they stand in a bar
 COLOURED = (LATENESS, UNTOLD, QUEUE, PREFILL, OUTSIDE, REST)  # neighbours with unlike colours
 REMAINS = " What remains: all that is not told apart, such as the network, HTTP and the first step of decoding."
 # Bands of requests by their TTFT, so that what makes the slow ones slow is not lost in a mean.
 BANDS = (("fastest half", 0.0, 0.5), ("p50 to p90", 0.5, 0.9), ("p90 to p99", 0.9, 0.99), ("slowest 1 %", 0.99, 1.0))
 ALL = "all"
+ROW_HEIGHT = 28
 Parts = Mapping[str, NDArray[Any]]  # ns of each request, by the part's name
 
 
@@ -108,7 +109,7 @@ def _bands(point: Point, known: Evidence, rows: Rows, parts: Parts) -> Figure:
         title="TTFT in its parts, by how long it took",
         reading=f"Means over requests of the window, by their TTFT from {'sent' if closed else 'due'}: all of them, "
         f"and from the fastest half to the slowest hundredth.{REMAINS if REST in parts else ''}",
-        spec=_stacked([ALL, *(name for name, _, _ in BANDS)], parts),
+        spec=_stacked(list(dict.fromkeys(str(band) for band in columns["band"])), parts),
         data={"parts": columns},
     )
 
@@ -127,16 +128,16 @@ def _mean(point: Point, split: Mapping[str, float | None]) -> Figure:
         REST: split.get("rest_s"),
     }
     there = {name: value for name, value in known.items() if value is not None}
-    whole = f"whole point: {ms_text(split.get('total_s'))} ms"
+    whole = f"{ms_text(split.get('total_s'))} ms"
     return Figure(
         name=f"{point.name}-ttft-mean",
-        title="The mean TTFT, by the server's metrics",
+        title=f"The mean TTFT, {whole}, by the server's metrics",
         reading="Of all succeeded requests of the point, warm-up included; parts that are not shown were not measured."
         f"{REMAINS if REST in there else ''}",
-        spec=_stacked([whole], there),
+        spec=_stacked([ALL], there),
         data={
             "parts": {
-                "band": [whole] * len(there),
+                "band": [ALL] * len(there),
                 "part": list(there),
                 "place": [NAMES.index(name) for name in there],
                 "mean": rounded(value * MS_PER_S for value in there.values()),
@@ -157,7 +158,7 @@ def _stacked(order: list[str], parts: Iterable[str]) -> dict[str, Any]:
     """A bar a band, its parts in the order of NAMES; each has a colour of its own in every figure."""
     told = [("band", "requests by TTFT"), ("part", "part"), ("mean", "mean, ms"), ("ttft", "whole TTFT, mean, ms")]
     return {
-        "height": {"step": 28},
+        "height": ROW_HEIGHT * len(order),
         "data": {"name": "parts"},
         "mark": "bar",
         "encoding": {
@@ -165,7 +166,7 @@ def _stacked(order: list[str], parts: Iterable[str]) -> dict[str, Any]:
             "x": quantitative("mean", "mean, ms", stack="zero"),
             "color": {
                 **named("part", COLOURED),
-                "legend": {"values": [name for name in NAMES if name in set(parts)], "columns": 3},
+                "legend": {"values": [name for name in NAMES if name in set(parts)], "columns": 2},
             },
             "order": {"field": "place", "type": "quantitative"},
             "tooltip": tooltips(told),

@@ -114,9 +114,10 @@ def _over_time(point: Point, name: str, title: str, y_title: str, series: Mappin
     most = min(MOST_BINS, MOST_NUMBERS // len(there))
     shown: dict[str, list[float | None]]
     steps: Bins | Readings
-    if looks <= most and len(there) == 1:
+    alike, *others = [[at for at, _ in of] for of in there.values()]
+    if looks <= most and all(times == alike for times in others):
         shown = {key: [value for _, value in of] for key, of in there.items()}
-        steps, reading = Readings([at for at, _ in next(iter(there.values()))], length_s / looks), "As it was read."
+        steps, reading = Readings(alike, length_s / looks), "As it was read."
     else:
         bins = bins_over(round(length_s * NS_PER_S), max(1, min(most, round(looks / READINGS_A_BIN))))
         if bins is None:

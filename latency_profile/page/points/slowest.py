@@ -54,7 +54,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
     requests = _requests(records, chosen, origin)
     events = {"events": _drawn_events(records, chosen, origin)} if point.streaming else {}
     spec: Spec = {
-        "height": {"step": ROW_HEIGHT},
+        "height": ROW_HEIGHT * len(chosen),
         "data": {"name": "requests"},
         "encoding": {
             "x": {"type": "quantitative", "title": f"s since the request was {'sent' if point.closed else 'due'}"},
