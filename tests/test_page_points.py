@@ -149,6 +149,28 @@ def test_the_slowest_are_the_largest_of_the_json(measured: dict[str, Shown]) -> 
         assert by_ttft["first"] == sorted(by_ttft["first"], reverse=True)
 
 
+def test_tables_have_the_figures_numbers(measured: dict[str, Shown]) -> None:
+    """For who cannot see a figure: of lines what can be told in a row, of all else every number."""
+    point = measured["open 40.0 weighted"]
+    drawn = point.data("in-flight", "steps")["in flight"]
+    table = point.figures["in-flight"].table
+    assert table is not None
+    [[name, steps, mean, least, most]] = table.rows
+    assert (name, int(steps), float(least), float(most)) == ("in flight", len(drawn), min(drawn), max(drawn))
+    assert float(mean) == pytest.approx(sum(drawn) / len(drawn), rel=0.01)
+    slowest = point.figures["slowest-e2e"].table
+    assert slowest is not None
+    requests = point.data("slowest-e2e", "requests")
+    assert [int(row[0]) for row in slowest.rows] == requests["request"]
+    ended = [float(row[4]) for row in slowest.rows]
+    assert ended == pytest.approx([1000 * end for end in requests["end"]], rel=0.01)
+    parts = point.figures["ttft-parts"].table
+    assert parts is not None
+    assert parts.header[:2] == ("TTFT, mean, ms", "whole")
+    for _, whole, *means in parts.rows:
+        assert float(whole) == pytest.approx(sum(map(float, means)), rel=0.01)
+
+
 def test_parts_of_the_ttft_add_up_to_its_mean(measured: dict[str, Shown]) -> None:
     point = measured["open 40.0 weighted"]
     data = point.data("ttft-parts", "parts")
@@ -450,9 +472,9 @@ def test_machines_are_drawn_and_a_gpu_without_a_sensor_is_left_out() -> None:
 
 
 def test_sections_of_a_large_point_stay_small() -> None:
-    """The page has room for 20 points of about 45 kB each."""
+    """As JSON, before the page packs it."""
     point = shown(synthetic(5_000, seed=0))
-    assert len(msgspec.json.encode(point.sections)) < 44_000
+    assert len(msgspec.json.encode(point.sections)) < 48_000
 
 
 def test_evidence_holds_each_limit_beside_what_was_found(measured: dict[str, Shown]) -> None:
@@ -465,4 +487,6 @@ def test_evidence_holds_each_limit_beside_what_was_found(measured: dict[str, Sho
     assert (found[1], found[3]) == ("CLIENT_LIMITED", "10 ms")
     failed = rows["requests that failed, of the window"]
     assert failed[1] == "FAILED"
+    others = rows["the server's work for others, by its metrics (direct)"]
+    assert others[1:] == ("CONTAMINATED", "0.0%", "1.0%")
     assert point.tree["verdict"]["verdict"] in point.said("Evidence")

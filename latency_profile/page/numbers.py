@@ -41,6 +41,11 @@ def text(value: float | None) -> str:
     return number(value) or NOTHING
 
 
+def cell_text(cell: Cell) -> str:
+    """A number among a figure's data, likewise; words as they are."""
+    return cell if isinstance(cell, str) else text(cell)
+
+
 def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile.page.figure import Columns, Figure
+from latency_profile.page.figure import Columns, Figure, TextTable
 from latency_profile.page.marks import GREY, HEIGHT, Spec, lines, tooltips
-from latency_profile.page.numbers import rounded
+from latency_profile.page.numbers import rounded, text
 from latency_profile.page.points.point import Point
 from latency_profile.statistics import NS_PER_S
 
@@ -163,4 +163,15 @@ def over_time(
             "window": {"from": rounded([start]), "to": rounded([end])} if start is not None else {"from": [], "to": []},
             "sent": {"at": [] if sent is None else rounded([sent])},
         },
+        table=_table(y_title, series),
     )
+
+
+def _table(y_title: str, series: Mapping[str, Sequence[float | None]]) -> TextTable:
+    """What of a line can be told in a row."""
+    rows = []
+    for name, values in series.items():
+        there = [value for value in values if value is not None]
+        told = (math.fsum(there) / len(there), min(there), max(there)) if there else (None, None, None)
+        rows.append((name, f"{len(there)}", *map(text, told)))
+    return TextTable(header=(y_title, "drawn", "their mean", "least", "most"), rows=tuple(rows))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from latency_profile import measures
@@ -12,6 +13,8 @@ from latency_profile.page.numbers import NOTHING, ms_text, rounded, share, text
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
 from latency_profile.report.line import verdict_text
+from latency_profile.server_view.reconcile import excess_share
+from latency_profile.server_view.structure import Reconciliation
 from latency_profile.statistics import NS_PER_S
 from latency_profile.verdict import Kind
 from latency_profile.verdict.client import (
@@ -24,6 +27,7 @@ from latency_profile.verdict.contamination import HIT_RATE_LIMIT
 from latency_profile.verdict.failure import FAILED_SHARE_LIMIT
 from latency_profile.verdict.samples import fewest_for_p99
 from latency_profile.verdict.saturation import Backlog, backlog
+from latency_profile.verdict.traffic import EXCESS_SHARE_LIMIT
 
 Row = tuple[str, str, str, str]  # what a rule is about, its verdict, the figure, the limit
 
@@ -50,6 +54,7 @@ def _rows(point: Point, found: Backlog | None) -> Iterator[Row]:
     yield _failures(point)
     yield from _client(point)
     yield from _cache(point)
+    yield from _others(point)
     yield _growth(point, found)
     yield from _samples(point)
 
@@ -114,6 +119,14 @@ def _cache(point: Point) -> Iterator[Row]:
         share(cache["hit_rate"]),
         share(meant + HIT_RATE_LIMIT),
     )
+
+
+def _others(point: Point) -> Iterator[Row]:
+    both = point.at("server", "reconciliation")
+    if both is not None:
+        excess = excess_share(msgspec.convert(both, Reconciliation))
+        what = f"the server's work for others, by its metrics ({both['source']})"
+        yield _row(what, Kind.CONTAMINATED, share(excess), share(EXCESS_SHARE_LIMIT))
 
 
 def _growth(point: Point, found: Backlog | None) -> Row:

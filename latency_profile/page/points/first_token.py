@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from latency_profile import measures
 from latency_profile.measures import Rows
-from latency_profile.page.figure import Cell, Figure
+from latency_profile.page.figure import Cell, Columns, Figure, TextTable
 from latency_profile.page.marks import named, quantitative, tooltips
-from latency_profile.page.numbers import MS_PER_S, ms_text, rounded
+from latency_profile.page.numbers import MS_PER_S, cell_text, ms_text, rounded
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.statistics import NS_PER_S
@@ -75,6 +75,8 @@ def _told(known: Evidence, rows: Rows, parts: Parts) -> Iterator[str]:
     if not rows.any():
         yield "No request of the window succeeded: there is no TTFT to be split."
         return
+    if LATENESS in parts:
+        yield "Waiting for a connection is part of the lateness: it is not measured apart."
     if PREFILL not in parts:
         yield "Answers do not say how long the server's queue and prefill took: they are not told apart."
         return
@@ -107,10 +109,11 @@ def _bands(point: Point, known: Evidence, rows: Rows, parts: Parts) -> Figure:
     return Figure(
         name=f"{point.name}-ttft-parts",
         title="TTFT in its parts, by how long it took",
-        reading=f"Means over requests of the window, by their TTFT from {'sent' if closed else 'due'}: all of them, "
-        f"and from the fastest half to the slowest hundredth.{REMAINS if REST in parts else ''}",
+        reading=f"Means over succeeded requests of the window, by their TTFT from {'sent' if closed else 'due'}: all "
+        f"of them, and from the fastest half to the slowest hundredth.{REMAINS if REST in parts else ''}",
         spec=_stacked(list(dict.fromkeys(str(band) for band in columns["band"])), parts),
         data={"parts": columns},
+        table=_table(columns),
     )
 
 
@@ -129,21 +132,32 @@ def _mean(point: Point, split: Mapping[str, float | None]) -> Figure:
     }
     there = {name: value for name, value in known.items() if value is not None}
     whole = f"{ms_text(split.get('total_s'))} ms"
+    columns: dict[str, list[Cell]] = {
+        "band": [ALL] * len(there),
+        "part": list(there),
+        "place": [NAMES.index(name) for name in there],
+        "mean": rounded(value * MS_PER_S for value in there.values()),
+        "ttft": rounded([(split.get("total_s") or 0.0) * MS_PER_S] * len(there)),
+    }
     return Figure(
         name=f"{point.name}-ttft-mean",
         title=f"The mean TTFT, {whole}, by the server's metrics",
         reading="Of all succeeded requests of the point, warm-up included; parts that are not shown were not measured."
         f"{REMAINS if REST in there else ''}",
         spec=_stacked([ALL], there),
-        data={
-            "parts": {
-                "band": [ALL] * len(there),
-                "part": list(there),
-                "place": [NAMES.index(name) for name in there],
-                "mean": rounded(value * MS_PER_S for value in there.values()),
-                "ttft": rounded([(split.get("total_s") or 0.0) * MS_PER_S] * len(there)),
-            }
-        },
+        data={"parts": columns},
+        table=_table(columns),
+    )
+
+
+def _table(columns: Columns) -> TextTable:
+    """A row a band, a column a part; means in ms."""
+    parts = list(dict.fromkeys(map(str, columns["part"])))
+    rows: dict[str, list[str]] = {}
+    for band, mean, ttft in zip(columns["band"], columns["mean"], columns["ttft"], strict=True):
+        rows.setdefault(str(band), [cell_text(ttft)]).append(cell_text(mean))
+    return TextTable(
+        header=("TTFT, mean, ms", "whole", *parts), rows=tuple((band, *cells) for band, cells in rows.items())
     )
 
 

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile import measures
-from latency_profile.page.figure import Cell, Columns, Figure
+from latency_profile.page.figure import Cell, Columns, Figure, TextTable
 from latency_profile.page.marks import Spec, tooltips
-from latency_profile.page.numbers import rounded, seconds
+from latency_profile.page.numbers import NOTHING, ms_text, rounded, seconds
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.records import Records, Status
@@ -74,6 +74,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
         reading=_reading(point),
         spec=spec,
         data={"requests": requests, **events},
+        table=_table(requests),
     )
 
 
@@ -108,6 +109,18 @@ def _requests(records: Records, chosen: NDArray[np.intp], origin: NDArray[np.int
         "output": [None if n < 0 else n for n in records["output_tokens"][chosen].tolist()],
         "status": status,
     }
+
+
+def _table(requests: Columns) -> TextTable:
+    times = {"sent": "sent after, ms", "first": "first token after, ms", "end": "ended after, ms"}
+    others = {"input": "input tokens", "output": "output tokens", "status": "status"}
+    columns = [
+        *([str(cell) for cell in requests[name]] for name in ("request", "at")),
+        *([ms_text(None if isinstance(cell, str) else cell) for cell in requests[name]] for name in times),
+        *([NOTHING if cell is None else str(cell) for cell in requests[name]] for name in others),
+    ]
+    header = ("request", "came at, s", *times.values(), *others.values())
+    return TextTable(header=header, rows=tuple(zip(*columns, strict=True)))
 
 
 def _stretches(point: Point) -> Spec:
