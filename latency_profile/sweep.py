@@ -160,7 +160,7 @@ class Sweep:
         from latency_profile.page.after import profile_page
 
         try:
-            name, data = profile_page(profile, self._outcomes)
+            name, data = profile_page(profile, self._outcomes, self._bench.folder)
         except Exception as error:
             self._progress.say(f"there is no HTML page of this profile: {type(error).__name__}: {error}")
             return

@@ -271,7 +271,7 @@ def test_pictures_are_of_the_same_figures(report: Report, tmp_path: Path) -> Non
     folder = written(tmp_path / "a", [steady(5)])
     _, page, _ = report(folder, "--plots", tmp_path / "plots")
     made = {path.name for path in (tmp_path / "plots").iterdir()}
-    names = {name.removeprefix("overview-") for name in page.figures}
+    names = {re.sub(r"^overview-|^point-\d+-\d+-", "", name) for name in page.figures}
     assert made == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     assert (tmp_path / "plots" / "ttft.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "plots" / "ttft.svg").read_text()
@@ -296,7 +296,7 @@ def test_the_script_is_what_the_pinned_package_makes() -> None:
 def test_a_page_that_cannot_be_made_is_said_and_hides_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(profile: str, points: Sequence[object]) -> tuple[str, bytes]:
+    def fails(profile: str, points: Sequence[object], folder: Path) -> tuple[str, bytes]:
         raise RuntimeError("no such figure")
 
     monkeypatch.setattr(after, "profile_page", fails)

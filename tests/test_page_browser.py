@@ -218,8 +218,11 @@ def test_the_first_tab_leads_past_the_navigation(narrow: Tab) -> None:
 def test_a_point_is_unfolded_and_told(tab: Tab) -> None:
     failed = tab.locator("details.point", has_text="80 req/s")
     summary = failed.locator("> summary")
+    assert failed.locator(".plot svg").count() == 0, "it is drawn when it is to be seen"
     summary.focus()
     tab.keyboard.press("Enter")
+    ready(tab)
+    assert failed.locator(".plot svg").count() == failed.locator(".plot").count() > 5
     assert failed.get_by_text("failed: ", exact=False).first.is_visible()
     tab.keyboard.press("Enter")
 

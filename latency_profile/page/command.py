@@ -10,6 +10,7 @@ from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.points import points_at
 from latency_profile.page.document import document
+from latency_profile.page.in_depth import in_depth
 from latency_profile.page.names import series_names
 from latency_profile.page.overview import overview
 from latency_profile.page.pictures import drawer
@@ -36,9 +37,11 @@ def command(arguments: Sequence[str]) -> Exit:
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
     draw = None if folder is None else drawer()
     points, unread = seen_of(points_at(given.places))
-    _write(output, document(points, unread, notices=without_profile(points)))
+    more = in_depth(points)
+    _write(output, document(points, unread, more, without_profile(points)))
     if draw is not None and folder is not None:
-        figures = overview(points, series_names(points)).figures
+        figures = list(overview(points, series_names(points)).figures)
+        figures += [figure for sections in more for section in sections for figure in section.figures]
         for name, data in draw(figures):
             _write(folder / name, data)
     return _code(points, unread)
@@ -79,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--plots",
         metavar="DIR",
-        help="a folder for each figure of the overview as PNG and SVG too; takes the package vl-convert-python",
+        help="a folder for each figure as PNG and SVG too; takes the package vl-convert-python",
     )
     return flags
 

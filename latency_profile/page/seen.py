@@ -21,6 +21,7 @@ class Seen:
 
     profile: str
     file: str  # the name of its JSON
+    path: Path  # of what was read of it: that, or its records
     result: PointResult  # of all models, or of one
 
     @property
@@ -48,6 +49,12 @@ class Seen:
         """Which of several models; None: all that there are."""
         of = self.result.config
         return None if of.num_models == 1 or of.model == ALL_MODELS else of.model
+
+    @property
+    def started_ns(self) -> int:
+        """Unix time."""
+        at = self.result.config.start_time
+        return at.seconds * 1_000_000_000 + at.nanos
 
     @property
     def load_name(self) -> str:
@@ -84,7 +91,7 @@ def seen_of(points: Iterable[ExportPoint]) -> tuple[list[Seen], list[Unread]]:
         except msgspec.ValidationError as error:
             unread.append(Unread(point.found.name, point.found.result.schema_version, str(error)))
         else:
-            seen.append(Seen(Path(point.profile).name, point.found.name, result))
+            seen.append(Seen(Path(point.profile).name, point.found.name, point.found.path, result))
     return seen, unread
 
 
