@@ -13,11 +13,16 @@ import pytest
 
 from latency_profile import records, results
 from latency_profile.cli import main
+from latency_profile.compare.compared import Options, compare
+from latency_profile.compare.nightly import comparison_files
+from latency_profile.compare.nights import from_store
+from latency_profile.compare.text import compared_line
 from latency_profile.cost import digits
 from latency_profile.errors import Exit
 from latency_profile.page import after, bundle
 from latency_profile.page.html import island
 from latency_profile.report.table_row import number
+from latency_profile.storage import open_folder
 from tests.page_profiles import Page, steady, written
 from tests.servers.simulator import simulator
 from tests.tool import SYNTHETIC, benchmark, point_files
@@ -326,6 +331,22 @@ def test_several_models_are_series_of_their_own_beside_all_together(report: Repo
     rows = page.tables["Load and latency"][2:]
     assert [row[0] for row in rows] == ["one", "two", "weighted"]
     assert "weighted: Highest valid throughput" in page.text, "the sentence is of all models together"
+
+
+def test_a_comparison_beside_a_profile_is_in_its_page(report: Report, tmp_path: Path) -> None:
+    for day in range(7):
+        written(tmp_path / "a", [steady(10), steady(40, tpot_s=0.012 if day == 6 else 0.01)], day=day)
+    *_, newest = sorted((tmp_path / "a").glob("*-profile-*.json"))
+    nights = from_store(open_folder(tmp_path / "a"))
+    found = compare(nights[-1:], nights[:-1], Options())
+    for name, data in comparison_files(found).items():
+        results.write(tmp_path / "a", name, data)
+    _, page, _ = report(newest)
+    assert compared_line(found) in page.text
+    assert "nights-0-nights-shifts" in page.figures
+    assert "are not there" not in page.text, "the other nights lie in the same folder"
+    _, page, _ = report(*sorted((tmp_path / "a").glob("*-profile-*.json"))[:1])
+    assert not [name for name in page.figures if name.startswith("nights-")]
 
 
 def test_records_alone_make_a_page(report: Report, tmp_path: Path) -> None:

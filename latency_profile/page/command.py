@@ -9,6 +9,7 @@ from latency_profile import results
 from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.points import points_at
+from latency_profile.page.beside import comparisons_of
 from latency_profile.page.document import document
 from latency_profile.page.in_depth import in_depth
 from latency_profile.page.names import series_names
@@ -37,11 +38,11 @@ def command(arguments: Sequence[str]) -> Exit:
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
     draw = None if folder is None else drawer()
     points, unread = seen_of(points_at(given.places))
-    more = in_depth(points)
-    _write(output, document(points, unread, more, without_profile(points)))
+    more, nights = in_depth(points), comparisons_of(points)
+    _write(output, document(points, unread, more, without_profile(points), nights))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)
-        figures += [figure for sections in more for section in sections for figure in section.figures]
+        figures += [figure for sections in (*more, nights) for section in sections for figure in section.figures]
         for name, data in draw(figures):
             _write(folder / name, data)
     return _code(points, unread)

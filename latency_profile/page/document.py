@@ -36,10 +36,12 @@ def document(
     unread: Sequence[Unread] = (),
     more: Sequence[Sequence[Section]] = (),
     notices: Sequence[str] = (),
+    comparisons: Sequence[Section] = (),
 ) -> bytes:
     """points: in the order in which the tables have them. more: further sections of each point, if of any; names
-    of their figures are unique in the page. notices: what else is to be said at the top."""
-    page = _Page(points, unread, more, notices)
+    of their figures are unique in the page. notices: what else is to be said at the top. comparisons: with earlier
+    nights."""
+    page = _Page(points, unread, more, notices, comparisons)
     scripts = [bundle.script(), _file("page.js")]
     body = page.body()
     head = [
@@ -90,8 +92,10 @@ class _Page:
         unread: Sequence[Unread],
         more: Sequence[Sequence[Section]],
         notices: Sequence[str],
+        comparisons: Sequence[Section],
     ) -> None:
         self._points, self._unread, self._more, self._notices = points, unread, more, notices
+        self._comparisons = comparisons
         self._names = series_names(points)
         self.figures: dict[str, Any] = {}  # what the script draws, by the name of the place
 
@@ -111,7 +115,8 @@ class _Page:
         return "\n".join(parts)
 
     def _header(self) -> str:
-        links = {"curves": "Curves", "points": "Points", "origin": "Provenance", "each": "Each point"}
+        nights = {"nights": "Earlier nights"} if self._comparisons else {}
+        links = {"curves": "Curves", "points": "Points", **nights, "origin": "Provenance", "each": "Each point"}
         nav = "".join(element("a", name, href=f"#{key}") for key, name in links.items()) if self._points else ""
         buttons = [
             element("button", "Dark", type="button", id="theme", aria_pressed="false"),
@@ -155,6 +160,9 @@ class _Page:
             *self._reasons(),
             aria_labelledby="points",
         )
+        if self._comparisons:
+            compared = [self._section(section, f"nights-{k}") for k, section in enumerate(self._comparisons)]
+            yield element("section", element("h2", "Earlier nights", id="nights"), *compared, aria_labelledby="nights")
         yield element("section", element("h2", "Provenance", id="origin"), *self._origin(), aria_labelledby="origin")
         yield element("section", element("h2", "Each point", id="each"), *self._each(), aria_labelledby="each")
 
