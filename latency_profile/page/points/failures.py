@@ -75,7 +75,7 @@ def _figure(point: Point, known: Evidence) -> Figure | None:
                 "x": quantitative("from", "s since the point's start", bin="binned", scale=scale),
                 "x2": {"field": "to"},
                 "y": quantitative("requests", "requests", stack="zero"),
-                "color": named("kind", list(kinds)),
+                "color": {**named("kind", list(kinds)), "legend": {"columns": 2}},
                 "tooltip": tooltips(told),
             },
         },
