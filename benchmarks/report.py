@@ -17,10 +17,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_profile import records, results
+from latency_profile import results
+from latency_profile.export.points import points_at, records_of
 from latency_profile.page.points import point_sections
 from latency_profile.records import NONE, REQUEST_COLUMNS, PointContext, Records, Status, TokenSource
-from latency_profile.results.found import RECORDS
+from latency_profile.results.found import load_records
 from latency_profile.telemetry.readings import Readings
 
 SECOND = 1_000_000_000
@@ -136,19 +137,18 @@ def _context(requests: int, point: int, measured: int, looks: Readings) -> Point
 def make(folder: Path, points: int, requests: int) -> None:
     for point in range(points):
         found = synthetic(requests, point)
-        for data in results.point_files(found).values():
-            (folder / f"{point}.json").write_bytes(data)
-        found.save(folder / f"{point}{RECORDS}")
+        for name, data in results.point_files(found).items():
+            (folder / name).write_bytes(data)
+        found.save(folder / results.records_name(found.context))
 
 
 def sections(folder: Path) -> str:
     """What all points' sections took."""
     size, began = 0, time.perf_counter()
-    for path in sorted(folder.glob("*.json")):
-        found = records.load(path.with_suffix(RECORDS))
-        made = point_sections(f"point-{path.stem}", msgspec.json.decode(path.read_bytes()), found)
-        size += len(msgspec.json.encode(made))
-        del found
+    for path, points in records_of(points_at([str(folder)])).items():
+        found = load_records(path)
+        size += sum(len(msgspec.json.encode(point_sections(point.stem, point.tree, found))) for point in points)
+        del found  # before the next one is loaded
     seconds, peak_mb = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return (
         f"{seconds:.1f} s ({time.process_time():.1f} s of CPU, imports included), {peak_mb:.0f} MB at the peak, "
