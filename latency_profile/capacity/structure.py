@@ -1,0 +1,39 @@
+"""What a search for the capacity comes to."""
+
+import enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class Ended(enum.Enum):
+    """Why a search was over."""
+
+    CONFIRMED = "confirmed"
+    MAX_RATE_KEPT = "max-rate kept"
+    MAX_DURATION = "max-duration"
+    SERVER_SUFFERS = "server suffers"
+    UNRESOLVED = "unresolved"
+    FIRST_RATE_BROKEN = "first rate already broken"
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The highest steady rate that keeps all objectives, in requests/s."""
+
+    estimate: Annotated[float | None, Meta(description="null: see reason")]
+    low: Annotated[float | None, Meta(description="lower end of the interval; null: the probes give none")]
+    high: Annotated[float | None, Meta(description="upper end; null: the probes give none")]
+    confidence: Annotated[float, Meta(gt=0, lt=1, description="of the interval")]
+    binding: Annotated[str | None, Meta(description="the objective that is broken first; null: not known")]
+    highest_kept: Annotated[
+        float | None, Meta(description="the highest rate of a probe that clearly kept all; or null")
+    ]
+    lowest_broken: Annotated[
+        float | None, Meta(description="the lowest rate of a probe that clearly broke one; or null")
+    ]
+    probes: Annotated[int, Meta(ge=0)]
+    requests: Annotated[float, Meta(ge=0, description="rate × seconds, summed over the probes")]
+    seconds: Annotated[float, Meta(ge=0, description="of sending, summed over the probes")]
+    ended: Ended
+    reason: Annotated[str, Meta(description="why there is no estimate, or no interval as narrow as wanted; or empty")]
