@@ -30,6 +30,7 @@ FREE = (
     *("host", "port", "url", "header", "api_key_env", "api_key_file", "ca_file", "insecure", "wait_for_server"),
     *("tokenizer", "trust_remote_code", "dataset", "use_dummy_text", "num_prompts", "nonce", "seed", "cache_dir"),
     *("request_rate", "request_rates", "adaptive_rates", "concurrencies", "sleep_seconds", "workers", "dry_run"),
+    *("find_capacity", "capacity_precision", "max_rate", "max_duration"),
     *("calibrate", "calibration_search", "calibration_cadence"),
     *("file_prefix", "output_dir", "save_json_results", "save_aggregated_result", "html_report"),
     *("output_url", "upload_patience_seconds", "run_id", "resume"),

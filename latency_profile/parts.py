@@ -120,6 +120,8 @@ def sender_processes(settings: Settings, points: list[PlannedPoint], workload: W
         return settings.workers
     finite = [point.rate for point in points if point.rate is not None and not math.isinf(point.rate)]
     lengths = [request.output_length for request in workload.requests(0, min(100, points[0].prompts))]
+    if settings.max_rate is not None:
+        finite.append(settings.max_rate)
     events = max(finite, default=0.0) * (sum(lengths) / len(lengths) if settings.stream_request and lengths else 1)
     cores = len(os.sched_getaffinity(0))
     return max(1, min(math.ceil(events / settings.shards / EVENTS_PER_PROCESS), cores - 1))

@@ -17,6 +17,7 @@ import numpy as np
 from backends.base import Chosen, Request
 from latency_profile.chunks.upload import Chunks, note_taker, storing
 from latency_profile.client_counts import Looks, client_counts
+from latency_profile.early_end import watching
 from latency_profile.errors import ServerUnavailable, StorageError, UsageError
 from latency_profile.interrupt import Interrupt
 from latency_profile.merge import merge
@@ -35,7 +36,6 @@ from latency_profile.shards.slicing import first_of, part_of
 from latency_profile.shards.structure import Part, share
 from latency_profile.spelling import Asked, spell
 from latency_profile.telemetry.processor import ProcessorReading, ProcessorUse, between, read
-from latency_profile.until_ci.watch import watching
 
 # What a server that is only starting does not say.
 FINAL = frozenset({Status.HTTP_UNAUTHORIZED, Status.HTTP_REDIRECT, Status.CONTENT_TYPE, Status.TLS_FAILED})
@@ -235,7 +235,7 @@ def _send(
     first = first_of(point, begin) if begin else 0
     jobs = [_job(bench, point, asked, timeout_s, shard, whole, first) for shard in range(point.pod, whole, point.pods)]
     looks = Looks()
-    with watching(bench.settings, bench.chosen.name, jobs) as watch, ExitStack() as over:
+    with watching(bench.settings, bench.chosen.name, jobs, point.probe) as watch, ExitStack() as over:
         over.callback(bench.when_sent)  # also where a sender dies: nothing is looked at any more
         before = _processor(fleet, shards)
         ran = fleet.run(

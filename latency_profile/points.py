@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile.adaptive.chooser import middle
+from latency_profile.capacity.asked import first_probe
+from latency_profile.capacity.probe import Probe, Running
 from latency_profile.plan import NS, offsets_ns
 from latency_profile.settings import Settings
 from latency_profile.shards.structure import share
@@ -26,6 +28,7 @@ class PlannedPoint:
     duration_s: float | None  # where time bounds it
     pod: int = 0  # which pod's requests are sent here: those whose index is `pod` mod `pods`
     pods: int = 1
+    probe: Running | None = None  # of --find-capacity: what looks at it need to know
 
     @property
     def label(self) -> str:
@@ -68,12 +71,14 @@ class PlannedPoint:
 
 
 def plan_points(settings: Settings) -> list[PlannedPoint]:
-    """All points, in the order of the flags; with --adaptive-rates those that need nothing to be known: the ends, and
-    the rate between them.
+    """All points, in the order of the flags; of --adaptive-rates and --find-capacity those that need nothing to be
+    known: the ends and the rate between them, or the first probe.
 
     Time bounds a point where --benchmark-time-seconds is given, but for bursts; else --num-prompts does. A closed loop
     has no plan: it has --num-prompts prompts, and stops early when its time is over.
     """
+    if settings.find_capacity:
+        return [plan_probe(settings, *first_probe(settings), 0, 0)]
     return list(_points(settings))
 
 
@@ -88,11 +93,23 @@ def _points(settings: Settings) -> Iterator[PlannedPoint]:
         first += point.prompts
 
 
+def plan_probe(settings: Settings, probe: Probe, running: Running, number: int, first_prompt: int) -> PlannedPoint:
+    """One of --find-capacity. Its requests are drawn by its number, as of any list of points."""
+    point = plan_point(settings, number, probe.rate, None, first_prompt, probe.seconds)
+    return replace(point, probe=running)
+
+
 def plan_point(
-    settings: Settings, number: int, rate: float | None, concurrency: int | None, first_prompt: int
+    settings: Settings,
+    number: int,
+    rate: float | None,
+    concurrency: int | None,
+    first_prompt: int,
+    seconds: float | None = None,
 ) -> PlannedPoint:
-    """One point of the settings' profile, of a rate (requests/s) or a concurrency."""
-    duration = settings.benchmark_time_seconds
+    """One point of the settings' profile, of a rate (requests/s) or a concurrency. seconds: its length, where that is
+    not --benchmark-time-seconds."""
+    duration = settings.benchmark_time_seconds if seconds is None else seconds
     due = None
     bounded = duration if rate is None or not math.isinf(rate) else None
     if rate is not None:
@@ -112,7 +129,10 @@ def plan_point(
 
 
 def prompts_of(settings: Settings, points: Sequence[PlannedPoint]) -> int:
-    """How many prompts the profile takes; with --adaptive-rates at most, as no point has a higher rate than the end."""
+    """How many prompts the profile takes; with --adaptive-rates and --find-capacity at most, as no point has a higher
+    rate than the end."""
+    if settings.max_rate is not None:
+        return math.ceil(settings.max_rate * settings.max_duration)
     known = sum(point.prompts for point in points)
     if settings.adaptive_rates is None:
         return known

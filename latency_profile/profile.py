@@ -13,6 +13,7 @@ import backends
 from latency_profile.adaptive.source import AdaptiveRates
 from latency_profile.cache_hygiene import CacheHygiene
 from latency_profile.calibration.run import calibrate_points
+from latency_profile.capacity.source import CapacitySearch
 from latency_profile.compare.nightly import place_of_nights
 from latency_profile.errors import Exit, ServerUnavailable
 from latency_profile.interrupt import Interrupt, ending, interrupts
@@ -44,7 +45,7 @@ from latency_profile.sender.fleet import Fleet
 from latency_profile.server import models_to_ask, server_version
 from latency_profile.settings import Settings
 from latency_profile.shards.agreement import agreement, check_points
-from latency_profile.sweep import Sweep
+from latency_profile.sweep import Further, Sweep
 from latency_profile.workload import prepare
 
 FIRST_REQUEST_PAUSE_S = 1.0
@@ -152,9 +153,11 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
                 profile.calibrations = calibrate_points(
                     settings, ledger.to_measure(points), workload, fleet, interrupt, shown
                 )
-            further = None
+            further: Further | None = None
             if settings.adaptive_rates is not None:
                 further = AdaptiveRates(settings, settings.adaptive_rates, progress.say)
+            elif settings.find_capacity:
+                further = profile.search = CapacitySearch(settings)
             profile.run(points, further)
     return profile.report()
 

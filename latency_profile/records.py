@@ -82,9 +82,9 @@ EVENT_COLUMNS: dict[str, str] = {
 
 
 class Stopping(msgspec.Struct, frozen=True, kw_only=True):
-    """That a point was to run until its percentiles were known (`--until-ci`), and what came of it."""
+    """That what a point showed was to decide when it ends, and what came of it."""
 
-    target: float  # a share of each percentile
+    target: float | None  # --until-ci, a share of each percentile; None: a probe of --find-capacity
     looks: int
     stopped_after_s: float | None  # when sending ended; None: it went on for all of its time
 
@@ -116,7 +116,7 @@ class PointContext(msgspec.Struct, kw_only=True):
     server_metrics: dict[str, Any]  # as telemetry gives them
     provenance: dict[str, Any]
     calibration: Calibration | None = None  # the client under this point's load, against a server of known timing
-    until_ci: Stopping | None = None  # None: not asked for
+    until_ci: Stopping | None = None  # None: it was to run for all of its time
     first_prompt: int = 0  # place of its first request's prompt in the profile's workload
     first_sent: int = 0  # the first prompt that went out under this nonce: above 0 where an earlier attempt went before
     prefix_cache: dict[str, Any] | None = None  # telemetry.prefix_cache: queries_tokens, hits_tokens over the point

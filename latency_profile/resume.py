@@ -309,7 +309,9 @@ def index_of(
 def may_resume(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Whether this run can go on where an earlier attempt of it ended; says why it cannot to who asked for that."""
     why = None
-    if settings.run_id is None:
+    if settings.find_capacity:
+        why = "a search for the capacity begins again" if settings.run_id else None
+    elif settings.run_id is None:
         why = "it takes --run-id" if settings.given("resume") and settings.resume else None
     elif settings.resume and not _lasts(settings, environ):
         why = "there is neither a bucket nor a volume under --output-dir, and a container's own files go with it"

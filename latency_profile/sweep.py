@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from latency_profile import results
 from latency_profile.cache_hygiene import CacheHygiene
 from latency_profile.calibration.structure import Calibration
+from latency_profile.capacity.source import CapacitySearch
+from latency_profile.capacity.structure import Capacity
 from latency_profile.compare.nightly import comparison_files, tonight
 from latency_profile.compare.nights import Readable
 from latency_profile.compare.structure import Comparison
@@ -52,11 +54,14 @@ class Further(Protocol):
     """Points that are chosen when those before them are known."""
 
     @property
-    def most(self) -> int:
-        """Points of the profile, those that are known from the start among them."""
+    def most(self) -> int | None:
+        """Points of the profile, those that are known from the start among them; None: nobody knows."""
 
-    def after(self, points: Sequence[PlannedPoint], results: Sequence[PointResult]) -> PlannedPoint | None:
-        """The point after `points`, from what was measured so far; None where there is to be none."""
+    def after(
+        self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
+    ) -> PlannedPoint | None:
+        """The point after `points`, from what was measured so far; None where there is to be none. last: the records of
+        the last one; None where an earlier attempt of the run measured it."""
 
 
 class Sweep:
@@ -80,6 +85,7 @@ class Sweep:
         self._hygiene, self._board, self._meeting = hygiene, board, meeting
         self._outcomes: list[results.Outcome] = []
         self._rows: list[TableRow] = []
+        self._last: Records | None = None  # of the point that was measured last
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
         self._hardware: HardwareWatch | None = None
@@ -87,7 +93,12 @@ class Sweep:
         self._said: set[str] = set()  # of the accelerators: why there are no figures, what went wrong with single ones
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
+        self.search: CapacitySearch | None = None  # for the capacity
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
+
+    @property
+    def _capacity(self) -> Capacity | None:
+        return None if self.search is None else self.search.found()
 
     def run(self, planned: Sequence[PlannedPoint], further: Further | None = None) -> None:
         """Runs them in order, and then those that `further` gives, until one cannot be measured or a signal comes."""
@@ -121,7 +132,7 @@ class Sweep:
                 self._progress.say(str(error))
                 break
         if self._outcomes and self._bench.settings.save_json_results:
-            name, data = results.profile_file(self._outcomes)
+            name, data = results.profile_file(self._outcomes, self._capacity)
             stored = self._ledger.put(name, data)
             self._ledger.profile_is(stored)
             self._ledger.settle()
@@ -132,7 +143,7 @@ class Sweep:
         """Whether there is one more, which then is the last of both."""
         if further is None or self._interrupt:
             return False
-        point = further.after(points, [outcome.result for outcome in self._outcomes])
+        point = further.after(points, [outcome.result for outcome in self._outcomes], self._last)
         if point is None:
             return False
         self._ledger.planned(point)
@@ -169,9 +180,10 @@ class Sweep:
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
         code = self._code()
-        if self._bench.settings.adaptive_rates is not None:
+        if self._bench.settings.adaptive_rates is not None or self.search:
             self._rows.sort(key=lambda row: float(row.load))
-        closing = closing_line(self._rows, code, results.slo_of(outcome.result for outcome in self._outcomes))
+        slo = results.slo_of(outcome.result for outcome in self._outcomes)
+        closing = closing_line(self._rows, code, slo, self._capacity)
         if self._comparison is not None:
             closing = f"{closing} {compared_line(self._comparison)}"
         failure = self._failure or self._ledger.failure
@@ -192,7 +204,7 @@ class Sweep:
             if not self._rows:
                 raise failure
             return failure.exit_code
-        code = results.exit_code(outcome.result for outcome in self._outcomes)
+        code = results.exit_code((outcome.result for outcome in self._outcomes), self._capacity)
         if code is Exit.DONE and self._comparison is not None:
             return Exit(self._comparison.exit_code)
         return code
@@ -201,6 +213,7 @@ class Sweep:
         """A point that an earlier attempt of this run has measured."""
         self._progress.say(f"point {point.number + 1}, {point.label}: in the index of this run, and not measured again")
         self._outcomes.append(results.Outcome(earlier.origin, earlier.result, earlier.files))
+        self._last = None
         self._rows.append(table_row(point.load, earlier.result))
         self._board.point_kept(earlier.result.verdict.verdict)
         if self._meeting and earlier.result.load.shards:  # that attempt may have ended before it could tell the others
@@ -276,6 +289,7 @@ class Sweep:
             self._ledger.put_records(path)
             self._ledger.ended(point, files, path.name, result, records.context.date)
         self._outcomes.append(results.Outcome(records.context, result, files))
+        self._last = records
         self._rows.append(row)
         if self._meeting and result.load.shards and not result.cut_short:
             self._meeting.merged(point.number, result.load.shards)

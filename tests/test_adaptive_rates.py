@@ -156,16 +156,16 @@ def test_the_points_that_are_known_from_the_start() -> None:
     said: list[str] = []
     source = AdaptiveRates(settings, 6, said.append)
     results = [point_result(uniform_records(200, request_rate=rate)) for rate in (4.0, 64.0, 16.0)]
-    further = source.after(points, results)
+    further = source.after(points, results, None)
     assert further is not None and further.number == 3
     assert further.first_prompt == points[2].first_prompt + points[2].prompts
-    assert source.after([*points] * 2, results) is None and not said
+    assert source.after([*points] * 2, results, None) is None and not said
     one = results[0]
     near = [
         msgspec.structs.replace(one, load=msgspec.structs.replace(one.load, request_rate=rate))
         for rate in np.geomspace(4, 64, 60).tolist()
     ]
-    assert source.after(points, near) is None and "3 of 6 points: no rate is left" in said[0]
+    assert source.after(points, near, None) is None and "3 of 6 points: no rate is left" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -279,7 +279,6 @@ def following(
             streaming=streaming,
             warmup_ns=warmup_ns,
             cooldown_ns=cooldown_ns,
-            target=0.05,
         )
     )
 

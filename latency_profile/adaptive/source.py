@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from latency_profile.adaptive.chooser import APART, next_rate
 from latency_profile.adaptive.measured import measured
 from latency_profile.points import PlannedPoint, plan_point
+from latency_profile.records import Records
 from latency_profile.results import PointResult
 from latency_profile.settings import Settings
 
@@ -18,7 +19,9 @@ class AdaptiveRates:
     most: int
     say: Callable[[str], None]
 
-    def after(self, points: Sequence[PlannedPoint], results: Sequence[PointResult]) -> PlannedPoint | None:
+    def after(
+        self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
+    ) -> PlannedPoint | None:
         """A point's requests are drawn by its number, as of any list of points: a run that goes on chooses the same."""
         if len(points) >= self.most:
             return None
@@ -30,5 +33,5 @@ class AdaptiveRates:
                 "measured and below those at which the server failed"
             )
             return None
-        last = points[-1]
-        return plan_point(self.settings, len(points), rate, None, last.first_prompt + last.prompts)
+        before = points[-1]
+        return plan_point(self.settings, len(points), rate, None, before.first_prompt + before.prompts)

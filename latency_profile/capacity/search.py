@@ -94,16 +94,17 @@ class Search:
 
     def look(self, answers: Answers) -> Outcome:
         """Of the probe that runs: unresolved where it is to go on."""
-        return self._running().look(answers)
+        return self.running().look(answers)
 
     def told(self, rate: float, answers: Answers) -> None:
         """Of a probe that is over: all that its requests came to while it was sent."""
-        probe = self._running().told(rate, answers)
+        probe = self.running().told(rate, answers)
         self._probes.append(probe)
         if self._confirming:
             self._confirming, self._confirmed = False, probe.outcome is not Outcome.BROKEN
 
-    def _running(self) -> Running:
+    def running(self) -> Running:
+        """What the looks at the probe that `next` gave need to know."""
         return Running(self.objectives, self._planned_s, self._e2e_s(), clear_ends_it=not self._close)
 
     def _e2e_s(self) -> float:
@@ -173,11 +174,15 @@ class Search:
     def _rates(self, outcome: Outcome) -> list[float]:
         return [probe.rate for probe in self._probes if probe.outcome is outcome]
 
-    def _done(self, ended: Ended) -> Capacity:
+    def gave_up(self, reason: str) -> Capacity:
+        """What is known where the search cannot go on."""
+        return self._done(Ended.CUT_SHORT, reason)
+
+    def _done(self, ended: Ended, why: str = "") -> Capacity:
         found = self._near()
         binding = found.binding
         low, high = found.interval
-        estimate, reason = (math.exp(binding.x) if binding is not None else None), REASONS.get(ended, "")
+        estimate, reason = (math.exp(binding.x) if binding is not None else None), why or REASONS.get(ended, "")
         if binding is None and (clear := self._clear_ends()) is not None:
             low, high = clear
             estimate = math.sqrt(low * high)

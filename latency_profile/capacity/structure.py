@@ -16,6 +16,7 @@ class Ended(enum.Enum):
     SERVER_SUFFERS = "server suffers"
     UNRESOLVED = "unresolved"
     FIRST_RATE_BROKEN = "first rate already broken"
+    CUT_SHORT = "cut short"
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,3 +38,9 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: Annotated[float, Meta(ge=0, description="of sending, summed over the probes")]
     ended: Ended
     reason: Annotated[str, Meta(description="why there is no estimate, or no interval as narrow as wanted; or empty")]
+
+    @property
+    def answered(self) -> bool:
+        """Whether it says where the capacity lies, on one side at least."""
+        known = self.low is not None and self.high is not None
+        return known or self.ended in (Ended.MAX_RATE_KEPT, Ended.FIRST_RATE_BROKEN)

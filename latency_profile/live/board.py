@@ -74,7 +74,7 @@ class Watched:
     def __init__(self, shown: Progress, board: Board) -> None:
         self._shown, self._board = shown, board
 
-    def point_started(self, label: str, number: int, of: int) -> None:
+    def point_started(self, label: str, number: int, of: int | None) -> None:
         self._shown.point_started(label, number, of)
 
     def update(self, snapshot: Snapshot) -> None:

@@ -3,15 +3,21 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.text import capacity_text
 from latency_profile.errors import Exit
 from latency_profile.report.table_row import TableRow
 from latency_profile.slo.structure import ProfileSlo
 from latency_profile.verdict import UNUSABLE, Kind
 
 
-def closing_line(rows: Sequence[TableRow], code: Exit, slo: ProfileSlo | None = None) -> str:
+def closing_line(
+    rows: Sequence[TableRow], code: Exit, slo: ProfileSlo | None = None, capacity: Capacity | None = None
+) -> str:
     """The verdicts, why points must not be used, up to which load objectives are kept, and the exit code."""
     kept = f"{slo.text} " if slo else ""
+    if capacity is not None:  # which tells more
+        kept = f"{capacity_text(capacity)} "
     return f"{verdicts_text(rows)}. {kept}Exit code {int(code)}."
 
 

@@ -37,8 +37,9 @@ class Snapshot:
 class Progress(Protocol):
     """Where a run reports to. None of these raises for what it is told."""
 
-    def point_started(self, label: str, number: int, of: int) -> None:
-        """Point `number` of `of` begins; its label is like "4 req/s", "32 in flight" or "unlimited"."""
+    def point_started(self, label: str, number: int, of: int | None) -> None:
+        """Point `number` of `of` (None: nobody knows) begins; its label is like "4 req/s", "32 in flight" or
+        "unlimited"."""
 
     def update(self, snapshot: Snapshot) -> None:
         """The point goes on; cheap enough for several calls a second."""
@@ -92,8 +93,8 @@ class PlainProgress:
         self._last = -math.inf
         self._head = ""
 
-    def point_started(self, label: str, number: int, of: int) -> None:
-        self._head = f"[{number}/{of}] {label}"
+    def point_started(self, label: str, number: int, of: int | None) -> None:
+        self._head = f"[{number}{'' if of is None else f'/{of}'}] {label}"
         self._last = self._clock()
         self.say(f"{self._head}: started")
 
@@ -149,10 +150,11 @@ class LiveProgress:
     def stop(self) -> None:
         self._live.stop()
 
-    def point_started(self, label: str, number: int, of: int) -> None:
+    def point_started(self, label: str, number: int, of: int | None) -> None:
         from rich.text import Text
 
-        self._head = Text.assemble((label, "bold"), "  ", (f"point {number} of {of}", "dim"))
+        place = f"point {number}" + ("" if of is None else f" of {of}")
+        self._head = Text.assemble((label, "bold"), "  ", (place, "dim"))
         self._last = -math.inf
         self.update(Snapshot(0.0, None, None, 0, 0, 0, 0, 0.0, 0.0))
         self._last = -math.inf

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from latency_profile.capacity.structure import Capacity
 from latency_profile.errors import Exit
 from latency_profile.records import PointContext, Records
 from latency_profile.results.point import ALL_MODELS, build
@@ -72,7 +73,7 @@ def records_name(context: PointContext) -> str:
     return f"{_stem(context)}-{_load_name(context)}-{context.date}.records.npz"
 
 
-def profile_file(points: Sequence[Outcome]) -> tuple[str, bytes]:
+def profile_file(points: Sequence[Outcome], capacity: Capacity | None = None) -> tuple[str, bytes]:
     """Name and bytes of the file for the whole profile, of one finished point or more. Pure."""
     first = points[0].context
     profile = Profile(
@@ -84,8 +85,9 @@ def profile_file(points: Sequence[Outcome]) -> tuple[str, bytes]:
         models=first.models,
         tokenizer=first.tokenizer,
         fingerprint=points[0].result.fingerprint,
-        exit_code=exit_code(point.result for point in points),
+        exit_code=exit_code((point.result for point in points), capacity),
         slo=slo_of(point.result for point in points),
+        capacity=capacity,
         points=[_profile_point(point) for point in points],
     )
     return f"{_stem(first)}-profile-{first.date}.json", _bytes(profile)
@@ -102,8 +104,11 @@ def slo_of(results: Iterable[PointResult]) -> ProfileSlo | None:
     )
 
 
-def exit_code(results: Iterable[PointResult]) -> Exit:
-    """UNUSABLE too where objectives stayed unresolved at a point. One that is broken is a result."""
+def exit_code(results: Iterable[PointResult], capacity: Capacity | None = None) -> Exit:
+    """UNUSABLE too where objectives stayed unresolved at a point. One that is broken is a result. Of a search for the
+    capacity, whose points end as soon as they have told enough for it: whether it came to an interval."""
+    if capacity is not None:
+        return Exit.DONE if capacity.answered else Exit.UNUSABLE
     results = list(results)
     unresolved = any(result.slo is not None and result.slo.outcome is SloOutcome.UNRESOLVED for result in results)
     return Exit.UNUSABLE if unresolved else verdicts_exit_code(result.verdict for result in results)

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from latency_profile.calibration.structure import Calibration
+from latency_profile.capacity.structure import Capacity
 from latency_profile.client_health import ClientHealth
 from latency_profile.cost import Cost, Work
 from latency_profile.fingerprint import Fingerprint
@@ -22,7 +23,7 @@ from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.6"
+SCHEMA_VERSION = "1.7"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]
@@ -394,4 +395,5 @@ class Profile(_Whole, frozen=True, kw_only=True):
     fingerprint: Fingerprint
     exit_code: Annotated[int, Meta(ge=0, description="what the points' verdicts and objectives make of it")]
     slo: Annotated[ProfileSlo | None, Meta(description="null without objectives (--slo)")]
+    capacity: Annotated[Capacity | None, Meta(description="null without --find-capacity")]
     points: list[ProfilePoint]

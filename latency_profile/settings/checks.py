@@ -62,6 +62,10 @@ def _check_load(settings: Settings) -> None:
         _refuse(settings, "calibration_cadence", "takes TTFT,GAP,JITTER: a gap above 0 ms and a jitter below 1")
     if settings.adaptive_rates is not None:
         _check_adaptive(settings)
+    if settings.find_capacity:
+        _check_capacity(settings)
+    for name in ("capacity_precision", "max_rate", "max_duration"):
+        _needs(settings, name, settings.find_capacity, "--find-capacity")
     constant = settings.given("burstiness") and settings.arrival == "constant"
     if constant or (settings.burstiness != 1.0 and settings.arrival != "gamma"):
         _refuse(settings, "burstiness", f"takes --arrival gamma, not {settings.arrival}")
@@ -99,6 +103,33 @@ def _check_adaptive(settings: Settings) -> None:
         _refuse(settings, "compare_with", f"takes no --adaptive-rates beside it: {why}")
     if settings.shards > 1:
         _refuse(settings, "shards", "takes no --adaptive-rates beside it: shards plan all points before the first")
+
+
+def _check_capacity(settings: Settings) -> None:
+    if not settings.slo:
+        _refuse(settings, "find_capacity", "takes --slo beside it: a capacity is a rate that keeps objectives")
+    if any(objective.metric == "itl" for objective in map(parse, settings.slo)):
+        _refuse(settings, "slo", "takes no itl beside --find-capacity: gaps are not of one request each; tpot is")
+    if settings.max_rate is None or not math.isfinite(settings.request_rate) or settings.request_rates:
+        _refuse(settings, "find_capacity", "takes --request-rate, where it begins, and --max-rate beside it")
+    if settings.max_rate <= settings.request_rate:
+        _refuse(settings, "max_rate", f"takes more than --request-rate, {settings.request_rate:.12g}")
+    whys = {
+        "concurrencies": "it searches for a rate",
+        "adaptive_rates": "it chooses rates itself",
+        "benchmark_time_seconds": "each point is as long as it takes to tell; --max-duration bounds all",
+        "num_prompts": "each point is as long as it takes to tell; --max-duration bounds all",
+        "until_ci": "each point is as long as it takes to tell",
+        "warmup_seconds": "it leaves out what it finds to be transient",
+        "cooldown_seconds": "it leaves out what it finds to be transient",
+        "calibrate": "that runs each point's plan before the first",
+        "compare_with": "nights are compared at equal rates",
+    }
+    for name, why in whys.items():
+        if settings.given(name) and getattr(settings, name):
+            _refuse(settings, name, f"takes no --find-capacity beside it: {why}")
+    if settings.shards > 1:
+        _refuse(settings, "shards", "takes no --find-capacity beside it: shards plan all points before the first")
 
 
 def _check_workload(settings: Settings) -> None:

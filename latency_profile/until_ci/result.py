@@ -94,7 +94,7 @@ def until_ci(records: Records, rows: Rows, span: Window) -> UntilCi | None:
     """Of the requests `rows` of the window `span`; None where it was not asked for."""
     context = records.context
     asked = context.until_ci
-    if asked is None:
+    if asked is None or asked.target is None:
         return None
     origin = "sent_ns" if context.concurrency is not None else "due_ns"
     measured = rows & span.rows

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -33,7 +34,7 @@ CREDIBLE_DELAY_NS = 1_000_000_000
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to follow, and what is wanted."""
+    """What to follow."""
 
     spools: list[str]
     plan: str | None  # file of int64: due time of each request, ns from the start; None: closed loop
@@ -43,7 +44,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     streaming: bool
     warmup_ns: int
     cooldown_ns: int
-    target: float
+
+
+class Row(NamedTuple):
+    """What is known of a request that has ended. ns."""
+
+    arrival: int  # from the point's start: due, in a closed loop sent
+    ttft: int  # from arrival; not of one that failed
+    e2e: int  # from arrival, of one that failed to its failure
+    sound: int  # 1: an answer, 0: it failed
 
 
 @dataclass(slots=True)
@@ -76,16 +85,17 @@ class Tail:
             self._due.frombytes(Path(order.plan).read_bytes())
         self._spools = [_Spool(os.open(path, os.O_RDONLY)) for path in order.spools]
         self._open: dict[int, _Open] = {}
-        self._ended: dict[int, tuple[int, int, int] | None] = {}  # beyond the first that has not
+        self._ended: dict[int, Row | None] = {}  # beyond the first that has not
         self._next = 0  # the first request that has not ended
-        self._rows = array("q")  # index, arrival, TTFT, E2E of each that succeeded, in ns
+        self._rows = array("q")  # index and Row of each
+        self._sound = 0  # of them
         self.every = 1  # which requests are followed: multiples of this
         self.seen_ns = order.start_ns  # monotonic: up to when the spools have been read
 
     @property
     def requests(self) -> int:
         """How many answers the samples rest on."""
-        return len(self._rows) // 4
+        return self._sound
 
     def read(self) -> bool:
         """Takes in up to 2 MiB of each spool. True where there may be more."""
@@ -100,8 +110,10 @@ class Tail:
     def thin(self) -> None:
         """From now on, and in what is known already, follows only every second of the requests followed until now."""
         self.every *= 2
-        kept = np.frombuffer(self._rows, dtype=np.int64).reshape(-1, 4)
-        self._rows = array("q", kept[kept[:, 0] % self.every == 0].tobytes())
+        kept = self._columns()
+        kept = kept[kept[:, 0] % self.every == 0]
+        self._rows = array("q", kept.tobytes())
+        self._sound = int(kept[:, 4].sum())
         self._open = {index: one for index, one in self._open.items() if index % self.every == 0}
         self._ended = {index: one for index, one in self._ended.items() if index % self.every == 0}
         self._next = -(-self._next // self.every) * self.every
@@ -109,7 +121,8 @@ class Tail:
     def samples(self) -> dict[str, Sample]:
         """TTFT (of streams) and E2E, in order of arrival, between warm-up and cool-down: response latencies in an open
         loop, service latencies in a closed one."""
-        rows = np.frombuffer(self._rows.tobytes(), dtype=np.int64).reshape(-1, 4)
+        rows = self._columns()
+        rows = rows[rows[:, 4] == 1]
         rows = rows[np.argsort(rows[:, 1], kind="stable")]
         arrival = rows[:, 1]
         until = int(arrival[-1]) - self._order.cooldown_ns if len(rows) else 0
@@ -118,6 +131,25 @@ class Tail:
         if not self._order.streaming:
             del columns["ttft"]
         return {name: Sample(np.ascontiguousarray(values)) for name, values in columns.items()}
+
+    def ended(self) -> NDArray[np.int64]:
+        """Index and Row of all that have ended; shape (requests, 5)."""
+        beyond = [(index, *row) for index, row in self._ended.items() if row is not None]
+        return np.concatenate([self._columns(), np.array(beyond, dtype=np.int64).reshape(-1, 5)])
+
+    def begun(self) -> NDArray[np.int64]:
+        """Index and time of the first token, ns from the start, of those that have one and have not ended; (…, 2)."""
+        found = [(index, one.first_ns - self._order.start_ns) for index, one in self._open.items() if one.first_ns >= 0]
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+    def due(self) -> NDArray[np.int64]:
+        """Due times of the requests of an open loop that are followed, ns from the start, up to `seen_ns`."""
+        assert self._due is not None
+        times = np.frombuffer(self._due, dtype=np.int64)[:: self.every]
+        return times[: int(np.searchsorted(times, self.seen_ns - self._order.start_ns, "right"))]
+
+    def _columns(self) -> NDArray[np.int64]:
+        return np.frombuffer(self._rows.tobytes(), dtype=np.int64).reshape(-1, 5)
 
     def close(self) -> None:
         for spool in self._spools:
@@ -174,22 +206,30 @@ class Tail:
             one.reads.clear()
 
     def _end(self, index: int, one: _Open | None, entry: Entry) -> None:
-        self._ended[index] = self._row(index, one, entry) if one is not None else None
+        self._ended[index] = self._row(index, one, entry)
         while self._next in self._ended:
             row = self._ended.pop(self._next)
             if row is not None:
                 self._rows.extend((self._next, *row))
+                self._sound += row.sound
             self._next += self.every
 
-    def _row(self, index: int, one: _Open, entry: Entry) -> tuple[int, int, int] | None:
-        """Arrival, TTFT and E2E of an answer; None of one that failed."""
-        if self._order.streaming:
-            if one.first_ns == NONE and one.reads:
-                self._find_first(one)
-            sound = one.first_ns != NONE and entry.info in (End.COMPLETE, End.CLOSED)
+    def _row(self, index: int, one: _Open | None, entry: Entry) -> Row | None:
+        """None where there is no arrival: a closed loop never sent it."""
+        if self._due is not None:
+            arrival = self._order.start_ns + self._due[index]
+        elif one is not None:
+            arrival = one.sent_ns
         else:
-            sound = read_answer(one.reads, entry, self._door).status == Status.OK
-        if not sound:
             return None
-        arrival = one.sent_ns if self._due is None else self._order.start_ns + self._due[index]
-        return arrival - self._order.start_ns, one.first_ns - arrival, one.last_ns - arrival
+        arrived = arrival - self._order.start_ns
+        if one is None or not self._is_sound(one, entry):
+            return Row(arrived, NONE, entry.at_ns - arrival, 0)
+        return Row(arrived, one.first_ns - arrival, one.last_ns - arrival, 1)
+
+    def _is_sound(self, one: _Open, entry: Entry) -> bool:
+        if not self._order.streaming:
+            return read_answer(one.reads, entry, self._door).status == Status.OK
+        if one.first_ns == NONE and one.reads:
+            self._find_first(one)
+        return one.first_ns != NONE and entry.info in (End.COMPLETE, End.CLOSED)

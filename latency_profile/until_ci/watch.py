@@ -4,8 +4,7 @@ import contextlib
 import os
 import select
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +14,6 @@ from latency_profile import children
 from latency_profile.plan import NS
 from latency_profile.records import Stopping
 from latency_profile.sender.fleet import Live, Ran
-from latency_profile.sender.job import Point
-from latency_profile.settings import Settings
 from latency_profile.until_ci.tail import Order
 
 _WAIT_S = 5.0
@@ -29,6 +26,13 @@ class Look(msgspec.Struct, frozen=True):
     enough: bool = False  # all is known as well as it is wanted
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process is told that looks for --until-ci."""
+
+    order: Order
+    target: float  # a share of each percentile
+
+
 class Watch:
     """`with Watch(...) as watch:` around one point. the fleet's looks go `watch.through`; `watch.enough` tells when
     nothing more needs to be sent.
@@ -37,13 +41,14 @@ class Watch:
     has time to parse. One that dies leaves its traceback on standard error, and the point runs for all of its time.
     """
 
-    def __init__(self, target: float, order: Callable[[int], Order]) -> None:
-        """target: how well all is to be known. order: from the point's start, in monotonic ns, to what to follow."""
-        self._target, self._order = target, order
+    def __init__(self, module: str, asked: Callable[[int], msgspec.Struct], target: float | None) -> None:
+        """module: of the process that looks. asked: from the point's start, in monotonic ns, to what that is told.
+        target: of `Stopping`."""
+        self._target, self._asked = target, asked
         self._told = False
         self._last = Look()
         self._pending = b""
-        self._process, self._in, self._out = children.start_follower("latency_profile.until_ci")
+        self._process, self._in, self._out = children.start_follower(module)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +72,7 @@ class Watch:
             if not self._told:
                 self._told = True
                 with contextlib.suppress(BrokenPipeError):
-                    self._in.write(msgspec.json.encode(self._order(live.start_ns)) + b"\n")
+                    self._in.write(msgspec.json.encode(self._asked(live.start_ns)) + b"\n")
                     self._in.flush()
             look(live)
 
@@ -90,25 +95,3 @@ class Watch:
         if after_s is not None and planned_s is not None and after_s >= planned_s:
             after_s = None  # all had been sent by then
         return Stopping(target=self._target, looks=self._last.looks, stopped_after_s=after_s)
-
-
-def watching(settings: Settings, endpoint: str, jobs: Sequence[Point]) -> AbstractContextManager[Watch | None]:
-    """A watch on a point that is to end when it knows enough; nothing for other points. jobs: its shards."""
-    target = settings.until_ci
-    if target is None or jobs[0].duration_ns is None:
-        return contextlib.nullcontext()
-
-    def order(start_ns: int) -> Order:
-        return Order(
-            spools=[job.spool for job in jobs],
-            plan=jobs[0].plan,
-            start_ns=start_ns,
-            backend=settings.backend,
-            endpoint=endpoint,
-            streaming=settings.stream_request,
-            warmup_ns=round(settings.warmup_seconds * NS),
-            cooldown_ns=round(settings.cooldown_seconds * NS),
-            target=target,
-        )
-
-    return Watch(target, order)

@@ -36,6 +36,31 @@ class Load:
         "first where throughput goes flat, then where TTFT (E2E unless streamed) and throughput are likely to be "
         "farthest from straight lines.",
     )
+    find_capacity: bool = setting(
+        BOOLEAN,
+        False,
+        "Search for the highest rate that keeps all objectives of --slo, with an interval, from --request-rate up to "
+        "--max-rate: doubled until one breaks, then where a point teaches most. Each point is as long as it takes to "
+        "tell, and stays in the profile. Exit code 4 where the search does not come to an interval.",
+    )
+    capacity_precision: float = setting(
+        kinds.share("a share above 0 and below 1, such as 6% or 0.06"),
+        0.06,
+        "How wide the interval of --find-capacity may be, as a share of the capacity. Half of it takes four times as "
+        "many requests.",
+    )
+    max_rate: float | None = setting(
+        kinds.number(above=0),
+        None,
+        "The highest rate that --find-capacity may send at.",
+        unit="requests/s",
+    )
+    max_duration: float = setting(
+        kinds.number(above=0),
+        3600.0,
+        "How long --find-capacity may send, all its points together.",
+        unit="s",
+    )
     concurrencies: tuple[int, ...] = setting(
         kinds.listed(COUNT, "whole numbers of 1 or more, separated by commas"),
         (),

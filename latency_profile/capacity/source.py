@@ -1,0 +1,52 @@
+"""The points of `--find-capacity`, one at a time, and what they come to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from latency_profile.capacity.answers import answers_of
+from latency_profile.capacity.asked import search_of
+from latency_profile.capacity.probe import Probe
+from latency_profile.capacity.search import Search
+from latency_profile.capacity.structure import Capacity
+from latency_profile.points import PlannedPoint, plan_probe
+from latency_profile.records import Records
+from latency_profile.results import PointResult
+from latency_profile.settings import Settings
+from latency_profile.verdict import Kind
+
+
+@dataclass
+class CapacitySearch:
+    """Implements `sweep.Further`. A probe that must not be used is sent once more: a machine has bad moments."""
+
+    settings: Settings
+    most: None = None
+    _search: Search = field(init=False)
+    _asked: Probe | Capacity = field(init=False)
+    _again: bool = False  # the last probe was another's repetition
+
+    def __post_init__(self) -> None:
+        self._search = search_of(self.settings)
+        self._asked = self._search.next()  # the first probe, which is among the points that are planned before
+
+    def after(
+        self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
+    ) -> PlannedPoint | None:
+        assert last is not None, "a search begins again where its run goes on"
+        point, verdict = points[-1], results[-1].verdict
+        number, first_prompt = len(points), point.first_prompt + point.prompts
+        assert isinstance(self._asked, Probe)
+        if verdict.usable or verdict.verdict is Kind.FAILED:  # failures are the server's answer to a rate
+            self._search.told(self._asked.rate, answers_of(last))
+            self._asked, self._again = self._search.next(), False
+        elif not self._again:
+            self._again = True
+        else:
+            self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} twice")
+        if isinstance(self._asked, Capacity):
+            return None
+        return plan_probe(self.settings, self._asked, self._search.running(), number, first_prompt)
+
+    def found(self) -> Capacity:
+        """What the search came to, or had come to when a signal or an error ended it."""
+        return self._asked if isinstance(self._asked, Capacity) else self._search.gave_up("it was cut short")

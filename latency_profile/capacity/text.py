@@ -1,0 +1,22 @@
+"""What a search came to, in words."""
+
+from latency_profile.capacity.structure import Capacity, Ended
+
+
+def capacity_text(found: Capacity) -> str:
+    """In a sentence."""
+    searched = f"{found.probes} probe{'' if found.probes == 1 else 's'}, {found.seconds:.0f} s of sending"
+    return f"{_told(found)} ({searched})."
+
+
+def _told(found: Capacity) -> str:
+    if found.low is not None and found.high is not None:
+        said = f"Capacity: {found.estimate:.4g} req/s ({found.low:.4g} to {found.high:.4g}, {found.confidence:.0%})"
+        if found.binding:
+            said = f"{said}; {found.binding} breaks first"
+        return f"{said}; {found.reason}" if found.reason else said
+    if found.ended is Ended.MAX_RATE_KEPT:
+        return f"Capacity: at least {found.highest_kept:.4g} req/s, --max-rate, which keeps all objectives"
+    if found.ended is Ended.FIRST_RATE_BROKEN:
+        return f"Capacity: below {found.lowest_broken:.4g} req/s, --request-rate, which breaks them"
+    return f"No capacity: {found.reason}"

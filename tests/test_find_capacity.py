@@ -1,0 +1,151 @@
+"""`--find-capacity` as users run it, against the embedded server; what its looks at a running probe see; and what the
+settings let through. The search itself: tests/test_capacity.py."""
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.truth import simulator
+from latency_profile.capacity.answers import answers_of, answers_so_far
+from latency_profile.errors import Exit, UsageError
+from latency_profile.outcome import Status
+from latency_profile.sender.fleet import Fleet
+from latency_profile.settings import load
+from tests.driving import Load, send
+from tests.make_records import uniform_records
+from tests.servers import odd
+from tests.servers.odd import Call, Odd
+from tests.test_until_ci import following
+from tests.tool import benchmark
+
+SLO = "ttft:p90<400ms, errors<1%"
+
+
+def flags(*more: str) -> list[str]:
+    asked = ["--tokenizer=bundled", "--input-len=16", "--output-len=4", "--ignore-eos", "--stream-request"]
+    return [*asked, "--find-capacity", "--request-rate=20", "--max-rate=40", *more]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ([], "--find-capacity: got True, takes --slo beside it"),
+        (["--slo=itl:p99<50ms"], "--slo: got"),
+        ([f"--slo={SLO}", "--max-rate=20"], "--max-rate: got 20, takes more than --request-rate, 20"),
+        ([f"--slo={SLO}", "--concurrencies=4"], "--concurrencies"),
+        ([f"--slo={SLO}", "--benchmark-time-seconds=30"], "takes no --find-capacity beside it: each point is as long"),
+        ([f"--slo={SLO}", "--num-prompts=30"], "takes no --find-capacity beside it: each point is as long"),
+        ([f"--slo={SLO}", "--calibrate"], "--calibrate: got True, takes no --find-capacity beside it"),
+        ([f"--slo={SLO}", "--adaptive-rates=5"], "--adaptive-rates"),
+    ],
+)
+def test_what_does_not_go_together(more: Sequence[str], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load([*flags(), *more], {})
+    assert says in str(caught.value)
+
+
+def test_limits_of_a_search_without_one_are_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        load(["--tokenizer=bundled", "--input-len=16", "--output-len=4", "--max-rate=40"], {})
+    assert "--max-rate: got 40, takes effect only with --find-capacity" in str(caught.value)
+
+
+def test_a_look_sees_what_the_records_say(tmp_path: Path) -> None:
+    """Of a probe with answers that fail, once all of them have ended."""
+
+    turns = itertools.count()
+
+    def some_fail(call: Call) -> None:
+        call.send(odd.whole(3) if next(turns) % 3 else b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
+
+    with Odd(some_fail) as server, Fleet(2) as fleet:
+        driven = send(fleet, server, tmp_path, Load(due_ms=[10 * k for k in range(40)]))
+    start_ns = driven.ran.start_ns
+    tail = following(tmp_path, start_ns, 2, True)
+    while tail.read():
+        pass
+    seen = answers_so_far(tail, start_ns)
+    known = driven.records
+    ok = known["status"] == Status.OK
+    assert list(seen.due_s) == list(known["due_ns"] / 1e9)
+    assert list(seen.failed) == list(~ok) and 0 < seen.failed.sum() < 40
+    assert np.allclose(seen.end_s[ok], known["end_ns"][ok] / 1e9) and not np.isnan(seen.end_s).any()
+    assert np.allclose(seen.first_s[ok], known["first_token_ns"][ok] / 1e9)
+    tail.close()
+    context = msgspec.structs.replace(uniform_records(40).context, duration_s=0.4)
+    whole = answers_of(replace(known, context=context))
+    assert list(whole.failed) == list(seen.failed) and np.allclose(whole.end_s[ok], seen.end_s[ok])
+
+
+def test_a_look_sees_requests_that_have_not_ended(tmp_path: Path) -> None:
+    """Nothing is known of them but when they were due, and their first tokens: a rate that a server does not keep up
+    with shows by them."""
+    with Odd(lambda call: call.send(odd.whole(3)[:-20], odd.whole(3)[-20:], gap_s=0.3)) as server, Fleet(1) as fleet:
+        driven = send(fleet, server, tmp_path, Load(due_ms=[20 * k for k in range(40)]))
+    spool = tmp_path / "spool-0"
+    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size // 2])  # as it was in the middle of the point
+    tail = following(tmp_path, driven.ran.start_ns, 1, True)
+    tail.read()
+    seen = answers_so_far(tail, driven.ran.start_ns)
+    tail.close()
+    assert seen.now_s >= float(seen.due_s[-1]) and len(seen.due_s) <= 40
+    known = driven.records
+    is_open = np.isnan(seen.end_s)
+    assert 0 < is_open.sum() < len(is_open)
+    assert np.allclose(seen.end_s[~is_open], known["end_ns"][: len(is_open)][~is_open] / 1e9)
+    begun = is_open & ~np.isnan(seen.first_s)
+    assert begun.any()
+    assert np.allclose(seen.first_s[begun], known["first_token_ns"][: len(begun)][begun] / 1e9)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with simulator("--engine", "h100-8b") as number:
+        yield number
+
+
+def searched(port: int, folder: Path, *more: str) -> tuple[Any, dict[str, Any]]:
+    done = benchmark(
+        *flags("--host=127.0.0.1", f"--port={port}", "--save-json-results", f"--output-dir={folder}", *more)
+    )
+    (path,) = folder.glob("*-profile-*.json")
+    profile: dict[str, Any] = json.loads(path.read_text())
+    return done, profile
+
+
+def test_all_is_kept_up_to_the_highest_rate(port: int, tmp_path: Path) -> None:
+    done, profile = searched(port, tmp_path, "--slo=e2e:p50<20s")
+    if "CLIENT_LIMITED twice" in done.stdout:
+        pytest.skip("this machine is too busy to send 40 requests a second in time")
+    assert done.returncode == Exit.DONE, done.stdout
+    capacity = profile["capacity"]
+    assert capacity["ended"] == "max-rate kept" and capacity["highest_kept"] == 40
+    assert capacity["low"] is None and capacity["high"] is None
+    assert "Capacity: at least 40 req/s" in done.stdout
+    assert [point["request_rate"] for point in profile["points"]][-1] == 40
+
+
+def test_a_first_rate_that_breaks_is_over_within_seconds(port: int, tmp_path: Path) -> None:
+    done, profile = searched(port, tmp_path, "--slo=ttft:p50<0.001ms")
+    if "CLIENT_LIMITED twice" in done.stdout:
+        pytest.skip("this machine is too busy to send 20 requests a second in time")
+    assert done.returncode == Exit.DONE, done.stdout
+    capacity = profile["capacity"]
+    assert capacity["ended"] == "first rate already broken" and capacity["lowest_broken"] == 20
+    assert capacity["seconds"] < 40, "its whole length is 75 s and more"
+    assert "Capacity: below 20 req/s" in done.stdout
+
+
+def test_a_search_out_of_time_says_so(port: int, tmp_path: Path) -> None:
+    done, profile = searched(port, tmp_path, f"--slo={SLO}", "--max-duration=3")
+    assert done.returncode == Exit.UNUSABLE
+    assert profile["capacity"]["ended"] in ("max-duration", "cut short") and "No capacity" in done.stdout
+    assert profile["capacity"]["seconds"] <= 3
