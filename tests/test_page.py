@@ -229,12 +229,32 @@ def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path)
         assert "schema 1.99" in text
 
 
-def test_where_nothing_is_found_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_points_makes_a_page_that_says_so(report: Report, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    code, page, said = report(tmp_path / "empty")
+    assert code == Exit.UNUSABLE
+    for text in (page.text, said):
+        assert "there is no point in it" in text
+    assert "There is no point to show" in page.text
+
+
+def test_a_folder_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "report.html"
-    assert main(["report", str(tmp_path / "empty"), "-o", str(page)]) == Exit.USAGE
-    assert "there is no point in it" in capsys.readouterr().err
-    assert not page.exists()
+    assert main(["report", str(tmp_path / "typo"), "-o", str(page)]) == Exit.USAGE
+    assert "typo" in capsys.readouterr().err and not page.exists()
+
+
+def test_a_capacity_that_was_searched_for_comes_first(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", [steady(5, settings=SLO), steady(10, settings=SLO)])
+    (path,) = folder.glob("*-profile-*.json")
+    profile = json.loads(path.read_text())
+    known = {"estimate": 9.5, "low": 9.2, "high": 9.8, "confidence": 0.95, "binding": "e2e:mean<1000ms"}
+    known |= {"highest_kept": 5.0, "lowest_broken": 10.0, "probes": 2, "requests": 800.0, "seconds": 80.0}
+    path.write_text(json.dumps({**profile, "capacity": {**known, "ended": "confirmed", "reason": ""}}))
+    code, page, _ = report(folder)
+    assert code == Exit.DONE
+    said = "Capacity: 9.5 req/s (9.2 to 9.8, 95%); e2e:mean<1000ms breaks first (2 probes, 80 s of sending)."
+    assert said in page.text
 
 
 @pytest.mark.parametrize(

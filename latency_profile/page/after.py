@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latency_profile.compare.nights import PROFILE
-from latency_profile.page.beside import comparisons_of
+from latency_profile.page.beside import capacities_of, comparisons_of
 from latency_profile.page.document import document
 from latency_profile.page.in_depth import in_depth
 from latency_profile.page.seen import Seen
@@ -23,4 +23,5 @@ def profile_page(profile: str, points: Sequence[Outcome], folder: Path) -> tuple
     head, middle, tail = stem.rpartition(PROFILE)
     seen = [Seen(profile, point.files[0], folder / point.files[0], point.result) for point in points]
     name = f"{head}{REPORT}{tail}.html" if middle else f"{stem}.html"
-    return name, document(seen, more=in_depth(seen), comparisons=comparisons_of(seen))
+    comparisons, capacities = comparisons_of(seen), capacities_of(seen)
+    return name, document(seen, more=in_depth(seen), comparisons=comparisons, capacities=capacities)

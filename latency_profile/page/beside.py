@@ -1,10 +1,11 @@
-"""Comparisons with earlier nights that lie beside the profiles of a page."""
+"""What lies beside the points of a page: their profiles' own files, and comparisons with earlier nights."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from latency_profile.capacity.structure import Capacity
 from latency_profile.compare.nightly import COMPARISON
 from latency_profile.compare.nights import PROFILE, from_store
 from latency_profile.compare.structure import Comparison
@@ -12,6 +13,23 @@ from latency_profile.page.nights import nights_section
 from latency_profile.page.section import Section
 from latency_profile.page.seen import Seen
 from latency_profile.storage import open_folder
+
+
+class _Profile(msgspec.Struct):
+    capacity: Capacity | None = None
+
+
+def capacities_of(points: Sequence[Seen]) -> dict[str, Capacity]:
+    """What searches for the capacity came to, by the name of the profile."""
+    found = {}
+    for folder, profile in dict.fromkeys((point.path.parent, point.profile) for point in points):
+        try:
+            capacity = msgspec.json.decode((folder / profile).read_bytes(), type=_Profile).capacity
+        except (OSError, msgspec.DecodeError):  # points alone, or of another version
+            continue
+        if capacity is not None:
+            found[profile] = capacity
+    return found
 
 
 def comparisons_of(points: Sequence[Seen]) -> list[Section]:

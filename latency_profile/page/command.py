@@ -9,13 +9,14 @@ from latency_profile import results
 from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.points import points_at
-from latency_profile.page.beside import comparisons_of
+from latency_profile.page.beside import capacities_of, comparisons_of
 from latency_profile.page.document import document
 from latency_profile.page.in_depth import in_depth
 from latency_profile.page.names import series_names
 from latency_profile.page.overview import overview
 from latency_profile.page.pictures import drawer
 from latency_profile.page.seen import Seen, Unread, seen_of
+from latency_profile.results.found import NoPoints
 
 DEFAULT = "report.html"
 _USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR]"
@@ -24,7 +25,7 @@ Points that were measured as one HTML page that needs nothing else: the result i
 intervals, all points, where the numbers come from, and each point. RESULTS are points' JSON, profiles' JSON, records,
 and folders of these with all below them; several profiles are drawn over each other.
 
-Exit code 4 where no point may be used."""
+Exit code 4 where no point may be used, or a folder has none."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
@@ -37,9 +38,14 @@ def command(arguments: Sequence[str]) -> Exit:
     if folder is not None and (not given.plots or folder.is_file()):
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
     draw = None if folder is None else drawer()
-    points, unread = seen_of(points_at(given.places))
+    try:
+        points, unread = seen_of(points_at(given.places))
+    except NoPoints as error:  # who looks for the page is told so there
+        _write(output, document([], notices=[str(error)]))
+        print(error, file=sys.stderr)
+        return Exit.UNUSABLE
     more, nights = in_depth(points), comparisons_of(points)
-    _write(output, document(points, unread, more, without_profile(points), nights))
+    _write(output, document(points, unread, more, without_profile(points), nights, capacities_of(points)))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)
         figures += [figure for sections in (*more, nights) for section in sections for figure in section.figures]

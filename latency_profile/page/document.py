@@ -2,12 +2,13 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from latency_profile import __version__
+from latency_profile.capacity.structure import Capacity
 from latency_profile.page import bundle
 from latency_profile.page.each_point import told
 from latency_profile.page.figure import Figure
@@ -37,11 +38,12 @@ def document(
     more: Sequence[Sequence[Section]] = (),
     notices: Sequence[str] = (),
     comparisons: Sequence[Section] = (),
+    capacities: Mapping[str, Capacity] | None = None,
 ) -> bytes:
     """points: in the order in which the tables have them. more: further sections of each point, if of any; names
     of their figures are unique in the page. notices: what else is to be said at the top. comparisons: with earlier
-    nights."""
-    page = _Page(points, unread, more, notices, comparisons)
+    nights. capacities: what searches came to, by profile."""
+    page = _Page(points, unread, more, notices, comparisons, capacities or {})
     scripts = [bundle.script(), _file("page.js")]
     body = page.body()
     head = [
@@ -93,9 +95,10 @@ class _Page:
         more: Sequence[Sequence[Section]],
         notices: Sequence[str],
         comparisons: Sequence[Section],
+        capacities: Mapping[str, Capacity],
     ) -> None:
         self._points, self._unread, self._more, self._notices = points, unread, more, notices
-        self._comparisons = comparisons
+        self._comparisons, self._capacities = comparisons, capacities
         self._names = series_names(points)
         self.figures: dict[str, Any] = {}  # what the script draws, by the name of the place
 
@@ -170,7 +173,9 @@ class _Page:
         for profile, of in profiles_of(self._points):
             name = profile_name(of, self._names)
             label = element("strong", text(f"{name}: ")) if self._several else ""
-            yield element("p", label, text(headline(of)), class_="headline", data_profile=profile)
+            yield element(
+                "p", label, text(headline(of, self._capacities.get(profile))), class_="headline", data_profile=profile
+            )
         if not self._points:
             yield element("p", "There is no point to show.", class_="headline")
         notes = [

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from latency_profile import results
+from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.text import capacity_text
 from latency_profile.cost import digits
 from latency_profile.page.seen import Seen, whole
 from latency_profile.report.closing import verdicts_text
@@ -11,12 +13,14 @@ from latency_profile.slo.structure import JudgedLoad
 from latency_profile.verdict import Kind
 
 
-def headline(points: Sequence[Seen]) -> str:
-    """Of one profile: up to which load objectives are kept, or else the highest throughput, with the cost there; and
-    the verdicts."""
+def headline(points: Sequence[Seen], capacity: Capacity | None = None) -> str:
+    """Of one profile: its capacity where it was searched for, up to which load objectives are kept, or else the highest
+    throughput, with the cost there; and the verdicts."""
     of_all = whole(points) or list(points)
     slo = results.slo_of(point.result for point in of_all)
-    if slo is None:
+    if capacity is not None:
+        told = capacity_text(capacity)
+    elif slo is None:
         best = _highest(of_all)
         told = _throughput(best) if best else "No point may be used: the numbers below are no measure of the server."
     else:

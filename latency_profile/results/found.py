@@ -106,6 +106,10 @@ class Found(Generic[Known]):
     result: Known
 
 
+class NoPoints(UsageError):
+    """A folder without any."""
+
+
 class _ProfilePoint(msgspec.Struct, frozen=True):
     files: list[str]
 
@@ -123,7 +127,7 @@ def found_at(place: str, kind: type[Known]) -> Sequence[Found[Known]]:
     if path.is_dir():
         found = _of_folder(path, kind)
         if not found:
-            raise UsageError(f"{place}: there is no point in it (a POINT.json, or …{RECORDS})")
+            raise NoPoints(f"{place}: there is no point in it (a POINT.json, or …{RECORDS})")
         return found
     if path.suffix == ".npz":
         return _of_records(path, kind)
