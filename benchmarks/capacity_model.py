@@ -1,10 +1,11 @@
 """Probes of the simulator's engine in virtual time, and the settings of which the true capacity is known.
 
-`python -m benchmarks.capacity_model --requests 2000000` makes the numbers of TRUTH (hours; with the 200,000 that it
-takes by itself, to within three times their errors). Of each setting and its objectives, PLACES rates around the
-capacity have so many requests each. The mean score of each objective at each rate (`capacity.scores`, without its first
-TRANSIENT_S) is corrected for the plan's luck as in `capacity.fit`; a parabola through their logarithms gives the rate
-at which it is 1. Shown with each is the standard error, from batches. The search's own estimate has no part in it.
+`python -m benchmarks.capacity_model --requests 2000000` gives the numbers of TRUTH to within their errors (hours; with
+the 200,000 that it takes by itself, to within three times these). Of each setting and its objectives, PLACES rates
+around the capacity have so many requests each. The mean score of each objective at each rate (`capacity.scores`,
+without its first TRANSIENT_S) is corrected for the plan's luck as in `capacity.fit`; a parabola through their
+logarithms gives the rate at which it is 1. Shown with each is the standard error, from batches. The search's own
+estimate has no part in it.
 
 Shown too is how many requests a point of a grid needs that is to be as sure: GRID_STEP from the capacity, the 95 %
 interval of its mean score is to leave out 1 in GRID_POWER of the cases.
@@ -143,7 +144,7 @@ class Truth:
     requests: float  # of a point, to tell GRID_STEP from the capacity with a power of GRID_POWER: see `_needed`
 
 
-# Made with `--requests 2000000`.
+# In the order of OBJECTIVES; 2,000,000 requests at each rate.
 TRUTH: dict[str, tuple[Truth, ...]] = {
     "cpu-135m": (Truth(8.48, 0.0014, 84_100), Truth(9.053, 0.0004, 12_100), Truth(8.218, 0.0008, 37_900)),
     "h100-8b": (Truth(50.124, 0.0012, 64_500), Truth(50.578, 0.0003, 9_700), Truth(45.445, 0.0006, 20_800)),

@@ -44,8 +44,12 @@ class Near:
 
     @property
     def width(self) -> float:
-        """Of the widest interval that is concerned, relative; inf without one."""
-        return max((each.width for each in self.concerned), default=math.inf)
+        """Relative, of the interval or of the widest one that is concerned; inf without one."""
+        low, high = self.interval
+        binding = self.binding
+        if low is None or high is None or binding is None:
+            return math.inf
+        return max((high - low) / math.exp(binding.x), *(each.width for each in self.concerned))
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
@@ -76,9 +80,10 @@ def each_look(confidence: float) -> float:
     return 1 - (1 - confidence) * POCOCK
 
 
-def teaching(found: Near, width: float, confidence: float, coarse: float) -> tuple[float, float]:
+def teaching(found: Near, below: float, width: float, confidence: float, coarse: float) -> tuple[float, float]:
     """Rate and requests of the probe that takes most away from the variance of the crossing; so many requests as the
-    interval seems to need to be `width` wide, but no more at once than there are. coarse: the fewest."""
+    interval seems to need to be `width` wide, but no more at once than there are. coarse: the fewest. below: the rate
+    from which on the server is overloaded, where the fit learns nothing."""
     binding, had = found.binding, max(1.0, found.requests)
     assert binding is not None
     wanted = width / (2 * student(max(binding.degrees, FEWEST_DEGREES), each_look(confidence)))
@@ -91,7 +96,9 @@ def teaching(found: Near, width: float, confidence: float, coarse: float) -> tup
         gained = requests * each * math.exp(binding.slope * offset) * np.outer(column, column)
         return float(np.linalg.inv(binding.information + gained)[0, 0])
 
-    return math.exp(binding.x + min(np.linspace(-REACH, REACH, PLACES).tolist(), key=variance)), requests
+    offsets = np.linspace(-REACH, REACH, PLACES).tolist()
+    possible = [offset for offset in offsets if math.exp(binding.x + offset) < below]
+    return math.exp(binding.x + min(possible or offsets[:1], key=variance)), requests
 
 
 def _parts(probes: Sequence[Told], index: int, x: float) -> list[Blocks]:

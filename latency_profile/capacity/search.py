@@ -84,10 +84,12 @@ class Search:
         if binding is None:
             return self._without_a_line(kept, broken)
         if found.width > self.width * MARGIN or binding.probes < FEWEST_PROBES:
-            rate, requests = teaching(found, self.width * MARGIN, self.confidence, self._coarse())
+            overloaded = [probe.rate for probe in self._probes if probe.outcome is Outcome.BROKEN and not probe.whole]
+            below = min(overloaded, default=math.inf)
+            rate, requests = teaching(found, below, self.width * MARGIN, self.confidence, self._coarse())
             return self._probe(min(rate, self.max_rate), requests)
         if self._confirmed:
-            return self._done(Ended.CONFIRMED)
+            return self._done(Ended.CONFIRMED, found)
         assert binding.low is not None
         self._confirming = True
         return self._probe(math.exp(binding.low), self._coarse())
@@ -176,10 +178,10 @@ class Search:
 
     def gave_up(self, reason: str) -> Capacity:
         """What is known where the search cannot go on."""
-        return self._done(Ended.CUT_SHORT, reason)
+        return self._done(Ended.CUT_SHORT, why=reason)
 
-    def _done(self, ended: Ended, why: str = "") -> Capacity:
-        found = self._near()
+    def _done(self, ended: Ended, found: Near | None = None, why: str = "") -> Capacity:
+        found = found or self._near()
         binding = found.binding
         low, high = found.interval
         estimate, reason = (math.exp(binding.x) if binding is not None else None), why or REASONS.get(ended, "")
