@@ -129,7 +129,7 @@ def test_all_is_kept_up_to_the_highest_rate(port: int, tmp_path: Path) -> None:
     capacity = profile["capacity"]
     assert capacity["ended"] == "max-rate kept" and capacity["highest_kept"] == 40
     assert capacity["low"] is None and capacity["high"] is None
-    assert "Capacity: at least 40 req/s" in done.stdout
+    assert "Capacity: at least 40 req/s, which keeps all objectives" in done.stdout
     assert [point["request_rate"] for point in profile["points"]][-1] == 40
 
 

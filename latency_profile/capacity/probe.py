@@ -69,6 +69,10 @@ class Running:
         scored = self._scored(answers, start_s)
         outcome = self.look(answers)
         means = [float(of.sums.sum() / of.weights.sum()) for _, of in scored if of.weights.any()]
+        if outcome is Outcome.UNRESOLVED and answers.now_s < self.planned_s:
+            # A look ended it, to which it was clear; what was in flight then does not take that back.
+            keeps = self.clear_ends_it and max(means, default=math.inf) <= 1
+            outcome = Outcome.KEPT if keeps else Outcome.BROKEN
         clearly = {Outcome.KEPT: 0.0, Outcome.BROKEN: math.inf}
         e2e = _ended(answers)
         return Told(

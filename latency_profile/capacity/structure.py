@@ -42,5 +42,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def answered(self) -> bool:
         """Whether it says where the capacity lies, on one side at least."""
-        known = self.low is not None and self.high is not None
-        return known or self.ended in (Ended.MAX_RATE_KEPT, Ended.FIRST_RATE_BROKEN)
+        if self.ended is Ended.MAX_RATE_KEPT:
+            return self.highest_kept is not None
+        if self.ended is Ended.FIRST_RATE_BROKEN:
+            return self.lowest_broken is not None
+        return self.low is not None and self.high is not None

@@ -1,6 +1,6 @@
 """What a search came to, in words."""
 
-from latency_profile.capacity.structure import Capacity, Ended
+from latency_profile.capacity.structure import Capacity
 
 
 def capacity_text(found: Capacity) -> str:
@@ -15,8 +15,8 @@ def _told(found: Capacity) -> str:
         if found.binding:
             said = f"{said}; {found.binding} breaks first"
         return f"{said}; {found.reason}" if found.reason else said
-    if found.ended is Ended.MAX_RATE_KEPT:
-        return f"Capacity: at least {found.highest_kept:.4g} req/s, --max-rate, which keeps all objectives"
-    if found.ended is Ended.FIRST_RATE_BROKEN:
-        return f"Capacity: below {found.lowest_broken:.4g} req/s, --request-rate, which breaks them"
+    if found.answered and found.highest_kept is not None:
+        return f"Capacity: at least {found.highest_kept:.4g} req/s, which keeps all objectives; {found.reason}"
+    if found.answered:
+        return f"Capacity: below {found.lowest_broken:.4g} req/s, which breaks an objective; {found.reason}"
     return f"No capacity: {found.reason}"
