@@ -84,8 +84,7 @@ class Search:
         if binding is None:
             return self._without_a_line(kept, broken)
         if found.width > self.width * MARGIN or binding.probes < FEWEST_PROBES:
-            overloaded = [probe.rate for probe in self._probes if probe.outcome is Outcome.BROKEN and not probe.whole]
-            below = min(overloaded, default=math.inf)
+            below = self._overloaded_from()
             rate, requests = teaching(found, below, self.width * MARGIN, self.confidence, self._coarse())
             return self._probe(min(rate, self.max_rate), requests)
         if self._confirmed:
@@ -166,6 +165,12 @@ class Search:
         self._blind += 1
         aside = 0.0 if broken / kept > 1 + self.width / 2 else REACH * (-1) ** self._blind
         return self._probe(math.sqrt(kept * broken) * math.exp(aside), (1 + self._blind) * self._coarse())
+
+    def _overloaded_from(self) -> float:
+        """The lowest rate that was an overload, above all that were not: below these it was a false alarm."""
+        steady = max((probe.rate for probe in self._probes if probe.whole), default=0.0)
+        broken = [probe.rate for probe in self._probes if probe.outcome is Outcome.BROKEN and not probe.whole]
+        return min((rate for rate in broken if rate > steady), default=math.inf)
 
     def _clear_ends(self) -> tuple[float, float] | None:
         """The highest rate that was clearly kept below the lowest that was clearly broken."""
