@@ -18,7 +18,9 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -73,8 +75,9 @@ class Study:
         return sum(self.held) >= COVERAGE_LIMIT * len(self.held) and narrow and self.of_grid <= SHARE_LIMIT
 
 
-def study(setting: Setting, objectives: Sequence[str], truth: Truth, seeds: Sequence[int]) -> Study:
-    found = [run(setting, objectives, seed) for seed in seeds]
+def study(setting: Setting, objectives: Sequence[str], truth: Truth, seeds: Sequence[int], workers: int = 1) -> Study:
+    with ProcessPoolExecutor(workers) as pool:
+        found = list(pool.map(partial(run, setting, objectives), seeds))
     requests = [each.requests for each in found]
     return Study(
         held=[_holds(each, truth.capacity) for each in found],
@@ -100,6 +103,9 @@ def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--runs", type=int, default=100, help="of each setting and its objectives (default: 100)")
     flags.add_argument("--seed", type=int, default=0, help="of the first run (default: 0)")
+    flags.add_argument(
+        "--workers", type=int, default=1, help="processes (default: 1; the whole takes two hours of one)"
+    )
     flags.add_argument("--setting", choices=SETTINGS, help="this one only")
     given = flags.parse_args()
     rows: list[dict[str, float | str]] = []
@@ -108,7 +114,7 @@ def main() -> int:
         if given.setting not in (None, name):
             continue
         for objectives, truth in zip(OBJECTIVES[name], TRUTH[name], strict=True):
-            found = study(setting, objectives, truth, range(given.seed, given.seed + given.runs))
+            found = study(setting, objectives, truth, range(given.seed, given.seed + given.runs), given.workers)
             bad |= not found.ok
             rows.append(
                 {
