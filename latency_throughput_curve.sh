@@ -125,6 +125,9 @@ cache-dir CACHE_DIR
 request-rate REQUEST_RATE
 request-rates REQUEST_RATES
 adaptive-rates ADAPTIVE_RATES
+capacity-precision CAPACITY_PRECISION
+max-rate MAX_RATE
+max-duration MAX_DURATION
 concurrencies CONCURRENCIES
 benchmark-time-seconds BENCHMARK_TIME_SECONDS
 until-ci UNTIL_CI
@@ -174,6 +177,8 @@ trust-remote-code TRUST_REMOTE_CODE
 use-dummy-text USE_DUMMY_TEXT
 unique-prompts UNIQUE_PROMPTS
 find-warmup FIND_WARMUP
+find-capacity FIND_CAPACITY
+html-report HTML_REPORT
 reset-cache RESET_CACHE
 calibrate CALIBRATE
 calibration-search CALIBRATION_SEARCH
