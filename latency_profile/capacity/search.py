@@ -26,6 +26,7 @@ from latency_profile.slo.structure import Outcome
 from latency_profile.statistics import CONFIDENCE
 
 BRACKET = 1.2
+DIGITS = 4  # of a rate: people read it
 FACTOR = 2.0  # from one rate to the next, until one is broken
 MISSES_A_PROBE = 20  # that a coarse probe would have at the crossing
 FEWEST_REQUESTS = 1500  # of a coarse probe
@@ -114,6 +115,7 @@ class Search:
         return known[-1] if known else 0.0
 
     def _probe(self, rate: float, requests: float) -> Probe:
+        rate = min(float(f"{rate:.{DIGITS}g}"), self.max_rate)
         self._planned_s = min(self._left_s(), requests / rate + TRANSIENT * self._e2e_s())
         return Probe(rate, self._planned_s)
 
