@@ -38,7 +38,7 @@ MARGIN = 0.9  # of the wanted width, which is what the search goes for: the last
 _BETWEEN = "the capacity lies between the highest rate that was clearly kept and the lowest that was clearly broken"
 REASONS = {
     Ended.MAX_RATE_KEPT: "the highest rate that may be tried keeps all objectives",
-    Ended.MAX_DURATION: "the time was over before the interval was as narrow as wanted",
+    Ended.MAX_DURATION: "the time was over before the interval was as narrow as wanted and confirmed",
     Ended.SERVER_SUFFERS: "half of the requests failed, so that the server was left alone",
     Ended.UNRESOLVED: "the probes do not tell a capacity as narrowly as wanted",
     Ended.FIRST_RATE_BROKEN: "the first rate breaks an objective already",
