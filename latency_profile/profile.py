@@ -157,7 +157,7 @@ def _measure(settings: Settings, environ: Mapping[str, str], board: Board) -> Ex
             if settings.adaptive_rates is not None:
                 further = AdaptiveRates(settings, settings.adaptive_rates, progress.say)
             elif settings.find_capacity:
-                further = profile.search = CapacitySearch(settings)
+                further = CapacitySearch(settings)
             profile.run(points, further)
     return profile.report()
 

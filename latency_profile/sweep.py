@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from latency_profile import results
 from latency_profile.cache_hygiene import CacheHygiene
 from latency_profile.calibration.structure import Calibration
-from latency_profile.capacity.source import CapacitySearch
 from latency_profile.capacity.structure import Capacity
 from latency_profile.compare.nightly import comparison_files, tonight
 from latency_profile.compare.nights import Readable
@@ -57,6 +56,10 @@ class Further(Protocol):
     def most(self) -> int | None:
         """Points of the profile, those that are known from the start among them; None: nobody knows."""
 
+    @property
+    def capacity(self) -> Capacity | None:
+        """What a search for it has come to so far; None where that is not what the points are for."""
+
     def after(
         self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
     ) -> PlannedPoint | None:
@@ -93,15 +96,16 @@ class Sweep:
         self._said: set[str] = set()  # of the accelerators: why there are no figures, what went wrong with single ones
         self.calibrations: dict[int, Calibration] = {}  # by the points' numbers
         self.prompts: Callable[[str], Prompts] = lambda _: bench.workload  # under another nonce
-        self.search: CapacitySearch | None = None  # for the capacity
+        self._further: Further | None = None
         self.nights: Readable | None = None  # where earlier profiles are that this one is compared with
 
     @property
     def _capacity(self) -> Capacity | None:
-        return None if self.search is None else self.search.found()
+        return None if self._further is None else self._further.capacity
 
     def run(self, planned: Sequence[PlannedPoint], further: Further | None = None) -> None:
         """Runs them in order, and then those that `further` gives, until one cannot be measured or a signal comes."""
+        self._further = further
         points = list(planned)
         todo = deque(points)
         most = further.most if further else len(points)
@@ -180,7 +184,7 @@ class Sweep:
     def report(self) -> Exit:
         """Prints the table; the exit code, the worst of all that happened."""
         code = self._code()
-        if self._bench.settings.adaptive_rates is not None or self.search:
+        if self._further is not None:
             self._rows.sort(key=lambda row: float(row.load))
         slo = results.slo_of(outcome.result for outcome in self._outcomes)
         closing = closing_line(self._rows, code, slo, self._capacity)

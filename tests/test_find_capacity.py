@@ -14,8 +14,12 @@ import pytest
 
 from benchmarks.truth import simulator
 from latency_profile.capacity.answers import answers_of, answers_so_far
+from latency_profile.capacity.asked import search_of
+from latency_profile.capacity.probe import Probe
+from latency_profile.capacity.structure import Capacity, Ended
 from latency_profile.errors import Exit, UsageError
 from latency_profile.outcome import Status
+from latency_profile.results import exit_code
 from latency_profile.sender.fleet import Fleet
 from latency_profile.settings import load
 from tests.driving import Load, send
@@ -116,6 +120,8 @@ def searched(port: int, folder: Path, *more: str) -> tuple[Any, dict[str, Any]]:
     done = benchmark(
         *flags("--host=127.0.0.1", f"--port={port}", "--save-json-results", f"--output-dir={folder}", *more)
     )
+    if "CLIENT_LIMITED twice" in done.stdout:
+        pytest.skip("this machine is too busy to send 20 to 40 requests a second in time")
     (path,) = folder.glob("*-profile-*.json")
     profile: dict[str, Any] = json.loads(path.read_text())
     return done, profile
@@ -123,8 +129,6 @@ def searched(port: int, folder: Path, *more: str) -> tuple[Any, dict[str, Any]]:
 
 def test_all_is_kept_up_to_the_highest_rate(port: int, tmp_path: Path) -> None:
     done, profile = searched(port, tmp_path, "--slo=e2e:p50<20s")
-    if "CLIENT_LIMITED twice" in done.stdout:
-        pytest.skip("this machine is too busy to send 40 requests a second in time")
     assert done.returncode == Exit.DONE, done.stdout
     capacity = profile["capacity"]
     assert capacity["ended"] == "max-rate kept" and capacity["highest_kept"] == 40
@@ -135,13 +139,36 @@ def test_all_is_kept_up_to_the_highest_rate(port: int, tmp_path: Path) -> None:
 
 def test_a_first_rate_that_breaks_is_over_within_seconds(port: int, tmp_path: Path) -> None:
     done, profile = searched(port, tmp_path, "--slo=ttft:p50<0.001ms")
-    if "CLIENT_LIMITED twice" in done.stdout:
-        pytest.skip("this machine is too busy to send 20 requests a second in time")
     assert done.returncode == Exit.DONE, done.stdout
     capacity = profile["capacity"]
     assert capacity["ended"] == "first rate already broken" and capacity["lowest_broken"] == 20
     assert capacity["seconds"] < 40, "its whole length is 75 s and more"
     assert "Capacity: below 20 req/s" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (Ended.CONFIRMED, Exit.DONE),
+        (Ended.MAX_DURATION, Exit.DONE),
+        (Ended.SERVER_SUFFERS, Exit.UNUSABLE),
+        (Ended.CUT_SHORT, Exit.UNUSABLE),
+    ],
+)
+def test_the_exit_code_of_a_search_with_an_interval(ended: Ended, code: Exit) -> None:
+    found = search_of(load([*flags(f"--slo={SLO}")], {})).gave_up("")
+    assert exit_code([], found) == Exit.UNUSABLE, "without an interval"
+    assert exit_code([], msgspec.structs.replace(found, low=9.0, high=10.0, ended=ended)) == code
+
+
+def test_what_had_to_be_sent_again_counts() -> None:
+    search = search_of(load([*flags(f"--slo={SLO}", "--max-duration=100")], {}))
+    probe = search.next()
+    assert isinstance(probe, Probe)
+    again = search.again(probe.rate, 60.0)
+    assert again == Probe(probe.rate, 40.0)
+    over = search.again(probe.rate, 40.0)
+    assert isinstance(over, Capacity) and over.ended is Ended.MAX_DURATION and over.seconds == 100
 
 
 def test_a_search_out_of_time_says_so(port: int, tmp_path: Path) -> None:

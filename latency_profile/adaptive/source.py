@@ -19,6 +19,10 @@ class AdaptiveRates:
     most: int
     say: Callable[[str], None]
 
+    @property
+    def capacity(self) -> None:
+        """It searches for none."""
+
     def after(
         self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
     ) -> PlannedPoint | None:

@@ -56,6 +56,7 @@ class Search:
     width: float = 0.06  # relative, of the wanted interval
     confidence: float = CONFIDENCE
     _probes: list[Told] = field(default_factory=list)
+    _lost_s: float = 0.0  # of sending, for probes that had to be sent again
     _planned_s: float = 0.0  # for how long at most the last probe was to run
     _x: float | None = None  # log of the crossing, as far as it was known last
     _blind: int = 0  # probes that were put near the crossing without a line
@@ -120,7 +121,10 @@ class Search:
         return Probe(rate, self._planned_s)
 
     def _left_s(self) -> float:
-        return self.max_seconds - sum(probe.seconds for probe in self._probes)
+        return self.max_seconds - self._sent_s()
+
+    def _sent_s(self) -> float:
+        return self._lost_s + sum(probe.seconds for probe in self._probes)
 
     def _coarse(self) -> float:
         """Requests."""
@@ -183,6 +187,15 @@ class Search:
     def _rates(self, outcome: Outcome) -> list[float]:
         return [probe.rate for probe in self._probes if probe.outcome is outcome]
 
+    def again(self, rate: float, sent_s: float) -> Probe | Capacity:
+        """The last probe once more: it was sent for `sent_s`, and tells nothing."""
+        self._lost_s += sent_s
+        left_s = self._left_s()
+        if left_s <= 0:
+            return self._done(Ended.MAX_DURATION)
+        self._planned_s = min(self._planned_s, left_s)
+        return Probe(rate, self._planned_s)
+
     def gave_up(self, reason: str) -> Capacity:
         """What is known where the search cannot go on."""
         return self._done(Ended.CUT_SHORT, why=reason)
@@ -206,7 +219,7 @@ class Search:
             lowest_broken=min(self._rates(Outcome.BROKEN), default=None),
             probes=len(self._probes),
             requests=sum(probe.requests for probe in self._probes),
-            seconds=sum(probe.seconds for probe in self._probes),
+            seconds=self._sent_s(),
             ended=ended,
             reason=reason,
         )

@@ -40,13 +40,15 @@ class CapacitySearch:
             self._search.told(self._asked.rate, answers_of(last))
             self._asked, self._again = self._search.next(), False
         elif not self._again:
-            self._again = True
+            assert last.context.duration_s is not None
+            self._asked, self._again = self._search.again(self._asked.rate, last.context.duration_s), True
         else:
             self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} twice")
         if isinstance(self._asked, Capacity):
             return None
         return plan_probe(self.settings, self._asked, self._search.running(), number, first_prompt)
 
-    def found(self) -> Capacity:
+    @property
+    def capacity(self) -> Capacity:
         """What the search came to, or had come to when a signal or an error ended it."""
         return self._asked if isinstance(self._asked, Capacity) else self._search.gave_up("it was cut short")

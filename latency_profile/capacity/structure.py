@@ -41,9 +41,10 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def answered(self) -> bool:
-        """Whether it says where the capacity lies, on one side at least."""
+        """Whether it may be relied on to say where the capacity lies, on one side at least."""
         if self.ended is Ended.MAX_RATE_KEPT:
             return self.highest_kept is not None
         if self.ended is Ended.FIRST_RATE_BROKEN:
             return self.lowest_broken is not None
-        return self.low is not None and self.high is not None
+        whole = self.ended not in (Ended.SERVER_SUFFERS, Ended.CUT_SHORT)
+        return whole and self.low is not None and self.high is not None
