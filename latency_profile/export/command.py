@@ -17,7 +17,7 @@ from latency_profile.export.markdown import markdown
 from latency_profile.export.points import ExportPoint, points_at, records_of
 from latency_profile.export.tables import csv_chunks, parquet_writer, point_parts, request_parts
 from latency_profile.export.vllm_bench import vllm_bench
-from latency_profile.results.found import load_records
+from latency_profile.results.found import load_records, say_barred
 
 CSV, PARQUET, MARKDOWN, VLLM_BENCH, LLM_D = "csv", "parquet", "markdown", "vllm-bench", "llm-d"
 POINTS, REQUESTS = "points", "requests"
@@ -52,11 +52,7 @@ def command(arguments: Sequence[str]) -> Exit:
             _write(given.output, lambda file: write_parquet(file, parts))
         else:
             _print_or_write(given.output, [markdown(points)] if given.format == MARKDOWN else csv_chunks(parts))
-    barred = [point for point in points if point.head.barred]
-    if barred:
-        told = ", ".join(f"{point.head.load_name} ({point.head.barred})" for point in barred)
-        print(f"{len(barred)} of {len(points)} points must not be used: {told}", file=sys.stderr)
-    return Exit.UNUSABLE if len(barred) == len(points) else Exit.DONE
+    return say_barred([(point.head.load_name, point.head.barred) for point in points])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from latency_profile.page.names import series_names
 from latency_profile.page.overview import overview
 from latency_profile.page.pictures import drawer
 from latency_profile.page.seen import Seen, Unread, seen_of
-from latency_profile.results.found import NoPoints
+from latency_profile.results.found import NoPoints, say_barred
 
 DEFAULT = "report.html"
 _USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR]"
@@ -69,11 +69,7 @@ def without_profile(points: Sequence[Seen]) -> list[str]:
 def _code(points: Sequence[Seen], unread: Sequence[Unread]) -> Exit:
     for of in unread:
         print(f"{of.file}, of schema {of.schema_version}, cannot be read and is left out: {of.why}", file=sys.stderr)
-    barred = [point for point in points if point.barred]
-    if barred:
-        told = ", ".join(f"{point.load_name} ({point.barred})" for point in barred)
-        print(f"{len(barred)} of {len(points)} points must not be used: {told}", file=sys.stderr)
-    return Exit.UNUSABLE if len(barred) == len(points) else Exit.DONE
+    return say_barred([(point.load_name, point.barred) for point in points])
 
 
 def _parser() -> argparse.ArgumentParser:

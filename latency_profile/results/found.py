@@ -3,6 +3,7 @@
 Only what is asked for is read of a file, so that those of older and newer versions of this program do as well.
 """
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from latency_profile import records
-from latency_profile.errors import UsageError
+from latency_profile.errors import Exit, UsageError
 from latency_profile.results.files import point_files
 from latency_profile.results.point import ALL_MODELS
 from latency_profile.shards.documents import SHARD_RECORDS
@@ -108,6 +109,15 @@ class Found(Generic[Known]):
 
 class NoPoints(UsageError):
     """A folder without any."""
+
+
+def say_barred(points: Sequence[tuple[str, str | None]]) -> Exit:
+    """Tells on standard error which must not be used. points: the load and why, None where it may. The exit code:
+    UNUSABLE where none may."""
+    told = [f"{load} ({why})" for load, why in points if why is not None]
+    if told:
+        print(f"{len(told)} of {len(points)} points must not be used: {', '.join(told)}", file=sys.stderr)
+    return Exit.UNUSABLE if len(told) == len(points) else Exit.DONE
 
 
 class _ProfilePoint(msgspec.Struct, frozen=True):
