@@ -49,12 +49,12 @@ def run(
     point = 0
     while not isinstance(asked := of.next(), Capacity):
         if told:
-            told(asked.rate)
-        probe = Probe(setting, asked.rate, asked.seconds, seed, point)
-        now_s = min(asked.seconds, FIRST_LOOK / asked.rate)
+            told(asked.load)
+        probe = Probe(setting, asked.load, asked.seconds, seed, point)
+        now_s = min(asked.seconds, FIRST_LOOK / asked.load)
         while of.look(answers := probe.until(now_s)) is Outcome.UNRESOLVED and now_s < asked.seconds:
             now_s = min(asked.seconds, BETWEEN_LOOKS * now_s)
-        of.told(asked.rate, answers)
+        of.told(answers)
         point += 1
     return asked
 

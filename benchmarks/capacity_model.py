@@ -108,7 +108,7 @@ class Probe:
             engine.admit(Job(at, self._inputs[index], self._outputs[index], key=index))
         self._next = coming
         self._take(engine.run(now_ns))
-        first, end = (_seconds(times[:coming]) for times in (self._first, self._end))
+        first, end = (seconds_of(times[:coming]) for times in (self._first, self._end))
         return Answers(
             now_s=now_s,
             due_s=due[:coming] / NS_PER_S,
@@ -129,7 +129,8 @@ class Probe:
                 end[key] = at
 
 
-def _seconds(times: list[int]) -> NDArray[np.float64]:
+def seconds_of(times: list[int]) -> NDArray[np.float64]:
+    """Of ns; NaN for what has not come yet."""
     found = np.array(times, dtype=np.float64) / NS_PER_S
     found[found < 0] = np.nan
     return found

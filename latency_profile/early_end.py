@@ -9,6 +9,7 @@ from latency_profile.capacity.probing import Probing
 from latency_profile.plan import NS
 from latency_profile.sender.job import Point
 from latency_profile.settings import Settings
+from latency_profile.slo.grammar import PER_TOKEN
 from latency_profile.until_ci.tail import Order
 from latency_profile.until_ci.watch import Asked, Watch
 
@@ -31,6 +32,7 @@ def watching(
             streaming=settings.stream_request,
             warmup_ns=round(settings.warmup_seconds * NS),
             cooldown_ns=round(settings.cooldown_seconds * NS),
+            tokens=probe is not None and any(each.metric in PER_TOKEN for each in probe.objectives),
         )
 
     if probe is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile.adaptive.chooser import middle
-from latency_profile.capacity.asked import first_probe
+from latency_profile.capacity.asked import first_probe, most_requests
 from latency_profile.capacity.probe import Probe, Running
 from latency_profile.plan import NS, offsets_ns
 from latency_profile.settings import Settings
@@ -95,8 +95,11 @@ def _points(settings: Settings) -> Iterator[PlannedPoint]:
 
 def plan_probe(settings: Settings, probe: Probe, running: Running, number: int, first_prompt: int) -> PlannedPoint:
     """One of --find-capacity. Its requests are drawn by its number, as of any list of points."""
-    point = plan_point(settings, number, probe.rate, None, first_prompt, probe.seconds)
-    return replace(point, probe=running)
+    if probe.requests is None:
+        point = plan_point(settings, number, probe.load, None, first_prompt, probe.seconds)
+        return replace(point, probe=running)
+    point = plan_point(settings, number, None, round(probe.load), first_prompt, probe.seconds)
+    return replace(point, probe=running, prompts=probe.requests)
 
 
 def plan_point(
@@ -133,6 +136,8 @@ def prompts_of(settings: Settings, points: Sequence[PlannedPoint]) -> int:
     rate than the end."""
     if settings.max_rate is not None:
         return math.ceil(settings.max_rate * settings.max_duration)
+    if settings.find_capacity:
+        return most_requests(settings)
     known = sum(point.prompts for point in points)
     if settings.adaptive_rates is None:
         return known

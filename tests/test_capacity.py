@@ -10,7 +10,7 @@ import pytest
 from benchmarks import capacity as benchmark
 from benchmarks.capacity_model import OBJECTIVES, SETTINGS, TRUTH, Probe, truth
 from latency_profile.capacity import isotonic
-from latency_profile.capacity.clear import clear, grows, suffers
+from latency_profile.capacity.clear import Clarity, clear, grows, suffers
 from latency_profile.capacity.fit import blocks, crossing
 from latency_profile.capacity.near import each_look
 from latency_profile.capacity.scores import Answers, Scores, scores
@@ -149,12 +149,11 @@ def test_what_is_clear() -> None:
     objective = parse("ttft:p90<1s")
 
     def outcome(answers: Answers) -> Outcome:
-        return clear(answers, [(objective, scores(answers, objective))], 0.0)
+        return clear([(objective, scores(answers, objective))], Clarity())
 
     assert outcome(steady(10, 60, 0.5)) is Outcome.KEPT
     assert outcome(steady(10, 1, 0.5)) is Outcome.UNRESOLVED
     assert outcome(steady(10, 60, 1.5)) is Outcome.BROKEN
-    assert outcome(overloaded(20, 20, 10)) is Outcome.BROKEN
 
 
 def test_a_backlog_that_grows_is_seen_and_a_steady_one_is_not() -> None:
@@ -172,12 +171,12 @@ def search(server: Callable[[float, float], Answers], **options: float) -> tuple
     of = Search([parse("ttft:p90<1s"), parse("errors<1%")], **{"lowest": 1.0, "max_rate": 100.0} | options)
     rates = []
     while not isinstance(asked := of.next(), Capacity):
-        rates.append(asked.rate)
+        rates.append(asked.load)
         for part in range(1, 11):
-            answers = server(asked.rate, asked.seconds * part / 10)
+            answers = server(asked.load, asked.seconds * part / 10)
             if of.look(answers) is not Outcome.UNRESOLVED:
                 break
-        of.told(asked.rate, answers)
+        of.told(answers)
     return asked, rates
 
 

@@ -267,18 +267,25 @@ def test_warm_up_and_cool_down_are_left_out(tmp_path: Path) -> None:
 
 
 def following(
-    folder: Path, start_ns: int, processes: int, streaming: bool, warmup_ns: int = 0, cooldown_ns: int = 0
+    folder: Path,
+    start_ns: int,
+    processes: int,
+    streaming: bool,
+    warmup_ns: int = 0,
+    cooldown_ns: int = 0,
+    tokens: bool = False,
 ) -> Tail:
     return Tail(
         Order(
             spools=[str(folder / f"spool-{shard}") for shard in range(processes)],
-            plan=str(folder / "plan"),
+            plan=str(folder / "plan") if (folder / "plan").exists() else None,
             start_ns=start_ns,
             backend="vllm",
             endpoint="completions",
             streaming=streaming,
             warmup_ns=warmup_ns,
             cooldown_ns=cooldown_ns,
+            tokens=tokens,
         )
     )
 

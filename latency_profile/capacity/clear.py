@@ -3,6 +3,7 @@ every look at once. Pure."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,24 +15,31 @@ from latency_profile.slo.structure import Outcome
 from latency_profile.statistics import NS_PER_S, Sample, autocorrelation_time, effective_size, growth
 from latency_profile.statistics.percentiles import memory_of
 
-ALPHA = 0.02  # of each probe
-TIGHTEST_AT = 500  # independent requests; a probe is to be over soon
 FEWEST = 10  # independent values of a mean, below which its variance is not known
 FEWEST_IN_STEPS = 60  # requests due over the steps of the backlog
 GROWTH_STEPS = 20
 # One-sided, of Student's t with 19 degrees of freedom: of the many looks at one steady probe one in a hundred errs.
 GROWTH_T_LIMIT = 4.2
 GROWTH_SHARE_LIMIT = 0.02  # of the offered rate
-LAST_ENDED = 40
-_SHARES = Anytime(ALPHA, TIGHTEST_AT)
+FEWEST_ENDED, LAST_ENDED = 10, 40
 
 
-def clear(answers: Answers, found: Sequence[tuple[Objective, Scores]], start_s: float) -> Outcome:
-    """Broken where one objective is, or the backlog grows; kept where all are; else unresolved. found: the scores of
-    the requests due from start_s on."""
-    if grows(answers, start_s):
-        return Outcome.BROKEN
-    outcomes = {_mean(of) if objective.level is None else _share(objective, of) for objective, of in found}
+@dataclass(frozen=True, slots=True)
+class Clarity:
+    """How sure a probe is to be."""
+
+    alpha: float = 0.02  # of all looks at one objective together
+    tightest_at: int = 500  # independent requests; a probe is to be over soon
+
+
+COARSE = Clarity()
+
+
+def clear(found: Sequence[tuple[Objective, Scores]], asked: Clarity) -> Outcome:
+    """Broken where one objective is, kept where all are, else unresolved. found: scores without the transient."""
+    outcomes = {
+        _mean(of, asked) if objective.level is None else _share(objective, of, asked) for objective, of in found
+    }
     if Outcome.BROKEN in outcomes:
         return Outcome.BROKEN
     return Outcome.KEPT if outcomes == {Outcome.KEPT} else Outcome.UNRESOLVED
@@ -58,10 +66,10 @@ def suffers(answers: Answers) -> bool:
     """Whether half of the requests that ended last failed: the server is not slow, it breaks."""
     ended = np.flatnonzero(~np.isnan(answers.end_s))
     last = ended[np.argsort(answers.end_s[ended], kind="stable")][-LAST_ENDED:]
-    return len(last) == LAST_ENDED and 2 * int(answers.failed[last].sum()) >= LAST_ENDED
+    return len(last) >= FEWEST_ENDED and 2 * int(answers.failed[last].sum()) >= len(last)
 
 
-def _share(objective: Objective, of: Scores) -> Outcome:
+def _share(objective: Objective, of: Scores, asked: Clarity) -> Outcome:
     """The misses are taken to hang together for as long as the metric does: see `slo.judge`."""
     assert objective.level is not None
     counted = of.weights > 0
@@ -79,13 +87,13 @@ def _share(objective: Objective, of: Scores) -> Outcome:
     if size < 1:
         return Outcome.UNRESOLVED
     kept = (n - missed) / n * size
-    lower, upper = _SHARES.ranks(size, objective.level)
+    lower, upper = Anytime(asked.alpha, asked.tightest_at).ranks(size, objective.level)
     if upper is not None and kept >= upper:
         return Outcome.KEPT
     return Outcome.BROKEN if lower is not None and kept < lower else Outcome.UNRESOLVED
 
 
-def _mean(of: Scores) -> Outcome:
+def _mean(of: Scores, asked: Clarity) -> Outcome:
     """By an asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, Time-uniform central limit
     theory and asymptotic confidence sequences, Ann. Statist. 52, 2024, theorem 2.2)."""
     values: Floats = of.sums[of.weights > 0]
@@ -96,9 +104,9 @@ def _mean(of: Scores) -> Outcome:
     n = len(values) / autocorrelation_time(residuals)
     if n < FEWEST:
         return Outcome.UNRESOLVED
-    width = 2 * math.log(1 / ALPHA)
-    scale = (width + math.log(1 + width)) / TIGHTEST_AT  # rho², tightest at TIGHTEST_AT
-    reach = (n * scale + 1) / (n * n * scale) * (math.log(n * scale + 1) + 2 * math.log(1 / ALPHA))
+    width = 2 * math.log(1 / asked.alpha)
+    scale = (width + math.log(1 + width)) / asked.tightest_at  # rho²
+    reach = (n * scale + 1) / (n * n * scale) * (math.log(n * scale + 1) + 2 * math.log(1 / asked.alpha))
     half = float(residuals.std(ddof=1)) * math.sqrt(reach)
     if mean + half <= 1:
         return Outcome.KEPT

@@ -102,7 +102,7 @@ def teaching(found: Near, below: float, width: float, confidence: float, coarse:
 
 
 def _parts(probes: Sequence[Told], index: int, x: float) -> list[Blocks]:
-    close = [probe for probe in probes if abs(math.log(probe.rate) - x) <= WINDOW and probe.whole]
+    close = [probe for probe in probes if abs(math.log(probe.load) - x) <= WINDOW and probe.whole]
     return [part for probe in close if (part := probe.parts[index]) is not None]
 
 

@@ -17,23 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from latency_profile.capacity import isotonic
+from latency_profile.capacity.ends import coarse_requests, suffers_for_long
 from latency_profile.capacity.near import REACH, Near, near, teaching
 from latency_profile.capacity.probe import TRANSIENT, Probe, Running, Told
 from latency_profile.capacity.scores import Answers
 from latency_profile.capacity.structure import Capacity, Ended
-from latency_profile.slo.grammar import ERRORS, Objective
+from latency_profile.slo.grammar import Objective
 from latency_profile.slo.structure import Outcome
 from latency_profile.statistics import CONFIDENCE
 
 BRACKET = 1.2
 DIGITS = 4  # of a rate: people read it
 FACTOR = 2.0  # from one rate to the next, until one is broken
-MISSES_A_PROBE = 20  # that a coarse probe would have at the crossing
-FEWEST_REQUESTS = 1500  # of a coarse probe
 FEWEST_PROBES = 4  # that a crossing must rest on
 FEWEST_BLIND, MOST_BLIND = 3, 8  # probes near the crossing without a line, before the scores are taken to jump there
 MOST_PROBES = 50
-MOST_SUFFERED = 3
 MARGIN = 0.9  # of the wanted width, which is what the search goes for: the last probe moves the interval
 _BETWEEN = "the capacity lies between the highest rate that was clearly kept and the lowest that was clearly broken"
 REASONS = {
@@ -57,7 +55,8 @@ class Search:
     confidence: float = CONFIDENCE
     _probes: list[Told] = field(default_factory=list)
     _lost_s: float = 0.0  # of sending, for probes that had to be sent again
-    _planned_s: float = 0.0  # for how long at most the last probe was to run
+    _asked: float = 0.0  # requests/s of the last probe
+    _planned_s: float = 0.0  # for how long at most it was to run
     _x: float | None = None  # log of the crossing, as far as it was known last
     _blind: int = 0  # probes that were put near the crossing without a line
     _close: bool = False  # the bracket was narrow enough once
@@ -99,16 +98,16 @@ class Search:
         """Of the probe that runs: unresolved where it is to go on."""
         return self.running().look(answers)
 
-    def told(self, rate: float, answers: Answers) -> None:
-        """Of a probe that is over: all that its requests came to while it was sent."""
-        probe = self.running().told(rate, answers)
+    def told(self, answers: Answers) -> None:
+        """Of the probe that `next` or `again` gave, when it is over: what its requests came to while it was sent."""
+        probe = self.running().told(answers)
         self._probes.append(probe)
         if self._confirming:
             self._confirming, self._confirmed = False, probe.outcome is not Outcome.BROKEN
 
     def running(self) -> Running:
         """What the looks at the probe that `next` gave need to know."""
-        return Running(self.objectives, self._planned_s, self._e2e_s(), clear_ends_it=not self._close)
+        return Running(self.objectives, self._asked, self._planned_s, self._e2e_s(), clear_ends_it=not self._close)
 
     def _e2e_s(self) -> float:
         """p95, of the last probe that was not overloaded."""
@@ -116,7 +115,7 @@ class Search:
         return known[-1] if known else 0.0
 
     def _probe(self, rate: float, requests: float) -> Probe:
-        rate = min(float(f"{rate:.{DIGITS}g}"), self.max_rate)
+        self._asked = rate = min(float(f"{rate:.{DIGITS}g}"), self.max_rate)
         self._planned_s = min(self._left_s(), requests / rate + TRANSIENT * self._e2e_s())
         return Probe(rate, self._planned_s)
 
@@ -127,30 +126,19 @@ class Search:
         return self._lost_s + sum(probe.seconds for probe in self._probes)
 
     def _coarse(self) -> float:
-        """Requests."""
-        levels = [each.level for each in self.objectives if each.level is not None and each.metric != ERRORS]
-        return max([FEWEST_REQUESTS, *(MISSES_A_PROBE / (1 - level) for level in levels)])
+        return coarse_requests(self.objectives)
 
     def _over(self) -> Ended | None:
-        if self._suffers():
+        if suffers_for_long(self._probes, self.lowest):
             return Ended.SERVER_SUFFERS
         if self._left_s() <= 0:
             return Ended.MAX_DURATION
         return Ended.UNRESOLVED if len(self._probes) == MOST_PROBES else None
 
-    def _suffers(self) -> bool:
-        """Whether to leave the server alone: it broke at the first rate, at one that it kept before, or at each of the
-        last MOST_SUFFERED. A server that refuses what is far too much for it is still to be asked for less."""
-        last = self._probes[-MOST_SUFFERED:]
-        if not last or not last[-1].suffered:
-            return False
-        kept = max((probe.rate for probe in self._probes if probe.outcome is Outcome.KEPT), default=self.lowest)
-        return last[-1].rate <= kept or (len(last) == MOST_SUFFERED and all(probe.suffered for probe in last))
-
     def _ends(self) -> tuple[float | None, float | None]:
         """The highest rate that keeps the objectives, and the lowest that does not, as far as all probes together say.
         One that ended early because it was clear weighs as much as one of full length."""
-        return isotonic.ends([(probe.rate, probe.score, max(probe.requests, self._coarse())) for probe in self._probes])
+        return isotonic.ends([(probe.load, probe.score, max(probe.requests, self._coarse())) for probe in self._probes])
 
     def _near(self) -> Near:
         kept, broken = self._ends()
@@ -173,10 +161,11 @@ class Search:
         return self._probe(math.sqrt(kept * broken) * math.exp(aside), (1 + self._blind) * self._coarse())
 
     def _overloaded_from(self) -> float:
-        """The lowest rate that was an overload, above all that were not: below these it was a false alarm."""
-        steady = max((probe.rate for probe in self._probes if probe.whole), default=0.0)
-        broken = [probe.rate for probe in self._probes if probe.outcome is Outcome.BROKEN and not probe.whole]
-        return min((rate for rate in broken if rate > steady), default=math.inf)
+        """The lowest rate that was an overload, above all that were not: below these it was a false alarm, the first
+        time."""
+        steady = max((probe.load for probe in self._probes if probe.whole), default=0.0)
+        broken = [probe.load for probe in self._probes if probe.outcome is Outcome.BROKEN and not probe.whole]
+        return min((rate for rate in broken if rate > steady or broken.count(rate) > 1), default=math.inf)
 
     def _clear_ends(self) -> tuple[float, float] | None:
         """The highest rate that was clearly kept below the lowest that was clearly broken."""
@@ -185,16 +174,16 @@ class Search:
         return None if kept is None or math.isinf(broken) else (kept, broken)
 
     def _rates(self, outcome: Outcome) -> list[float]:
-        return [probe.rate for probe in self._probes if probe.outcome is outcome]
+        return [probe.load for probe in self._probes if probe.outcome is outcome]
 
-    def again(self, rate: float, sent_s: float) -> Probe | Capacity:
+    def again(self, sent_s: float) -> Probe | Capacity:
         """The last probe once more: it was sent for `sent_s`, and tells nothing."""
         self._lost_s += sent_s
         left_s = self._left_s()
         if left_s <= 0:
             return self._done(Ended.MAX_DURATION)
         self._planned_s = min(self._planned_s, left_s)
-        return Probe(rate, self._planned_s)
+        return Probe(self._asked, self._planned_s)
 
     def gave_up(self, reason: str) -> Capacity:
         """What is known where the search cannot go on."""

@@ -8,6 +8,7 @@ from latency_profile.capacity.asked import search_of
 from latency_profile.capacity.probe import Probe
 from latency_profile.capacity.search import Search
 from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.users import UsersSearch
 from latency_profile.points import PlannedPoint, plan_probe
 from latency_profile.records import Records
 from latency_profile.results import PointResult
@@ -21,7 +22,7 @@ class CapacitySearch:
 
     settings: Settings
     most: None = None
-    _search: Search = field(init=False)
+    _search: Search | UsersSearch = field(init=False)
     _asked: Probe | Capacity = field(init=False)
     _again: bool = False  # the last probe was another's repetition
 
@@ -37,11 +38,10 @@ class CapacitySearch:
         number, first_prompt = len(points), point.first_prompt + point.prompts
         assert isinstance(self._asked, Probe)
         if verdict.usable or verdict.verdict is Kind.FAILED:  # failures are the server's answer to a rate
-            self._search.told(self._asked.rate, answers_of(last))
+            self._search.told(answers_of(last))
             self._asked, self._again = self._search.next(), False
         elif not self._again:
-            assert last.context.duration_s is not None
-            self._asked, self._again = self._search.again(self._asked.rate, last.context.duration_s), True
+            self._asked, self._again = self._search.again(answers_of(last).now_s), True
         else:
             self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} twice")
         if isinstance(self._asked, Capacity):

@@ -1,6 +1,8 @@
 """What a search came to, in words."""
 
-from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.structure import Capacity, Of
+
+_UNITS = {Of.RATE: "req/s", Of.CONCURRENCY: "in flight"}
 
 
 def capacity_text(found: Capacity) -> str:
@@ -10,13 +12,14 @@ def capacity_text(found: Capacity) -> str:
 
 
 def _told(found: Capacity) -> str:
+    unit = _UNITS[found.of]
     if found.low is not None and found.high is not None:
-        said = f"Capacity: {found.estimate:.4g} req/s ({found.low:.4g} to {found.high:.4g}, {found.confidence:.0%})"
+        said = f"Capacity: {found.estimate:.4g} {unit} ({found.low:.4g} to {found.high:.4g}, {found.confidence:.0%})"
         if found.binding:
             said = f"{said}; {found.binding} breaks first"
         return f"{said}; {found.reason}" if found.reason else said
     if found.answered and found.highest_kept is not None:
-        return f"Capacity: at least {found.highest_kept:.4g} req/s, which keeps all objectives; {found.reason}"
+        return f"Capacity: at least {found.highest_kept:.4g} {unit}, which keeps all objectives; {found.reason}"
     if found.answered:
-        return f"Capacity: below {found.lowest_broken:.4g} req/s, which breaks an objective; {found.reason}"
+        return f"Capacity: below {found.lowest_broken:.4g} {unit}, which breaks an objective; {found.reason}"
     return f"No capacity: {found.reason}"

@@ -23,7 +23,7 @@ from latency_profile.steady_state import Drift
 from latency_profile.until_ci.result import UntilCi
 from latency_profile.verdict import Verdict
 
-SCHEMA_VERSION = "1.7"
+SCHEMA_VERSION = "1.8"
 
 Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(ge=0)]

@@ -107,15 +107,17 @@ def _check_adaptive(settings: Settings) -> None:
 
 def _check_capacity(settings: Settings) -> None:
     if not settings.slo:
-        _refuse(settings, "find_capacity", "takes --slo beside it: a capacity is a rate that keeps objectives")
+        _refuse(settings, "find_capacity", "takes --slo beside it: a capacity is a load that keeps objectives")
     if any(objective.metric == "itl" for objective in map(parse, settings.slo)):
         _refuse(settings, "slo", "takes no itl beside --find-capacity: gaps are not of one request each; tpot is")
-    if settings.max_rate is None or not math.isfinite(settings.request_rate) or settings.request_rates:
-        _refuse(settings, "find_capacity", "takes --request-rate, where it begins, and --max-rate beside it")
-    if settings.max_rate <= settings.request_rate:
+    if settings.concurrencies:
+        _check_capacity_of_users(settings)
+    elif settings.max_rate is None or not math.isfinite(settings.request_rate) or settings.request_rates:
+        ways = "--request-rate, where it begins, and --max-rate beside it; or --concurrencies LOW,HIGH"
+        _refuse(settings, "find_capacity", f"takes {ways}")
+    elif settings.max_rate <= settings.request_rate:
         _refuse(settings, "max_rate", f"takes more than --request-rate, {settings.request_rate:.12g}")
     whys = {
-        "concurrencies": "it searches for a rate",
         "adaptive_rates": "it chooses rates itself",
         "benchmark_time_seconds": "each point is as long as it takes to tell; --max-duration bounds all",
         "num_prompts": "each point is as long as it takes to tell; --max-duration bounds all",
@@ -130,6 +132,15 @@ def _check_capacity(settings: Settings) -> None:
             _refuse(settings, name, f"takes no --find-capacity beside it: {why}")
     if settings.shards > 1:
         _refuse(settings, "shards", "takes no --find-capacity beside it: shards plan all points before the first")
+
+
+def _check_capacity_of_users(settings: Settings) -> None:
+    ends = settings.concurrencies
+    if len(ends) != 2 or ends[0] >= ends[1]:
+        why = "beside --find-capacity: where it begins, and the highest that it may try"
+        _refuse(settings, "concurrencies", f"takes LOW,HIGH {why}")
+    if settings.max_rate is not None:
+        _refuse(settings, "max_rate", "takes no --concurrencies beside it: HIGH of LOW,HIGH is their limit")
 
 
 def _check_workload(settings: Settings) -> None:

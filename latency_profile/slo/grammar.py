@@ -6,6 +6,7 @@ from decimal import Decimal
 
 METRICS = ("ttft", "tpot", "itl", "ntpot", "e2e")
 STREAMED = frozenset({"ttft", "tpot", "itl"})  # those that only a streamed answer has
+PER_TOKEN = frozenset({"tpot", "ntpot"})  # of one answer, by how many tokens it has
 ERRORS = "errors"
 MEAN = "mean"
 TAKES = (

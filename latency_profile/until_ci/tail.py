@@ -4,9 +4,10 @@ The samples are those of the first requests of the plan, up to the first one tha
 long are not left out at any look; that the number of requests then depends on how long they took does no harm, as the
 intervals hold for all numbers at once.
 
-Of a streamed answer only the reads up to its first token are parsed; whether all of it was sound is left to the
-records. Reading the headers of a spool's entries takes about a microsecond for each, and cannot be saved; parsing can:
-`thin` goes on with every second of the requests that were followed until now, which is a sample of the same kind.
+Of a streamed answer only the reads up to its first token are parsed, and whether all of it was sound is left to the
+records; but where the order wants to know how many tokens answers have, all of it is. Reading the headers of a spool's
+entries takes about a microsecond for each, and cannot be saved; parsing can: `thin` goes on with every second of the
+requests that were followed until now, which is a sample of the same kind.
 """
 
 import os
@@ -31,6 +32,7 @@ NONE = -1
 READ_AT_ONCE = 1 << 21  # bytes
 # A kernel stamp that lies farther before the read than this is of a realtime clock that was set meanwhile.
 CREDIBLE_DELAY_NS = 1_000_000_000
+NO_CONNECTION = (End.CONNECT_FAILED, End.CONNECT_TIMEOUT, End.TLS_FAILED)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     streaming: bool
     warmup_ns: int
     cooldown_ns: int
+    tokens: bool = False  # whether to tell how many tokens each answer has
 
 
 class Row(NamedTuple):
@@ -53,6 +56,10 @@ class Row(NamedTuple):
     ttft: int  # from arrival; not of one that failed
     e2e: int  # from arrival, of one that failed to its failure
     sound: int  # 1: an answer, 0: it failed
+    tokens: int  # out; NONE where that is not known yet
+
+
+_COLUMNS = 1 + len(Row._fields)  # index and Row
 
 
 @dataclass(slots=True)
@@ -133,14 +140,24 @@ class Tail:
         return {name: Sample(np.ascontiguousarray(values)) for name, values in columns.items()}
 
     def ended(self) -> NDArray[np.int64]:
-        """Index and Row of all that have ended; shape (requests, 5)."""
+        """Index and Row of all that have ended; shape (requests, 6)."""
         beyond = [(index, *row) for index, row in self._ended.items() if row is not None]
-        return np.concatenate([self._columns(), np.array(beyond, dtype=np.int64).reshape(-1, 5)])
+        return np.concatenate([self._columns(), np.array(beyond, dtype=np.int64).reshape(-1, _COLUMNS)])
 
-    def begun(self) -> NDArray[np.int64]:
-        """Index and time of the first token, ns from the start, of those that have one and have not ended; (…, 2)."""
-        found = [(index, one.first_ns - self._order.start_ns) for index, one in self._open.items() if one.first_ns >= 0]
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
+    def unfinished(self) -> NDArray[np.int64]:
+        """Index, time sent and time of the first token (NONE without one), ns from the start, of all that were sent and
+        have not ended; shape (requests, 3)."""
+        start = self._order.start_ns
+        found = [
+            (index, one.sent_ns - start, NONE if one.first_ns == NONE else one.first_ns - start)
+            for index, one in self._open.items()
+        ]
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+    @property
+    def planned(self) -> bool:
+        """Whether requests are due by a plan; in a closed loop they are not."""
+        return self._due is not None
 
     def due(self) -> NDArray[np.int64]:
         """Due times of the requests of an open loop that are followed, ns from the start, up to `seen_ns`."""
@@ -149,7 +166,7 @@ class Tail:
         return times[: int(np.searchsorted(times, self.seen_ns - self._order.start_ns, "right"))]
 
     def _columns(self) -> NDArray[np.int64]:
-        return np.frombuffer(self._rows.tobytes(), dtype=np.int64).reshape(-1, 5)
+        return np.frombuffer(self._rows.tobytes(), dtype=np.int64).reshape(-1, _COLUMNS)
 
     def close(self) -> None:
         for spool in self._spools:
@@ -158,7 +175,7 @@ class Tail:
     def _entries(self, spool: _Spool, new: bytes) -> Iterator[Entry]:
         """The entries of the requests that are followed."""
         data = spool.rest + new
-        at, size, every, unpack = 0, HEADER.size, self.every, HEADER.unpack_from
+        at, size, every, unpack, whole = 0, HEADER.size, self.every, HEADER.unpack_from, self._order.tokens
         while at + size <= len(data):
             kind, info, errno, request, a, b, length = unpack(data, at)
             end = at + size + length
@@ -172,7 +189,9 @@ class Tail:
                     kernel_ns = a - spool.offset_ns if a and spool.offset_ns is not None else b
                     a = kernel_ns if 0 <= b - kernel_ns < CREDIBLE_DELAY_NS else b
                     one = self._open.get(request)
-                    if one is not None and one.first_ns != NONE:  # most reads: only when the last one came matters
+                    if (
+                        one is not None and one.first_ns != NONE and not whole
+                    ):  # most reads: only when the last one came matters
                         one.last_ns = a
                         at = end
                         continue
@@ -192,17 +211,17 @@ class Tail:
             self._open[index] = _Open(one.sent_ns)
         elif entry.kind == Kind.READ and one is not None:
             one.last_ns = entry.at_ns
-            if one.first_ns == NONE:
+            if one.first_ns == NONE or self._order.tokens:
                 one.reads.append(entry)
-                if self._order.streaming and len(one.reads) >= one.parse_at:
-                    self._find_first(one)
+            if one.first_ns == NONE and self._order.streaming and len(one.reads) >= one.parse_at:
+                self._find_first(one)
 
     def _find_first(self, one: _Open) -> None:
         """Looks for the first token in what has come. Each time twice as much: what does not begin costs little."""
         one.parse_at *= 2
         stopped = Entry(Kind.END, 0, End.STOPPED, 0, one.last_ns, NONE, b"")
         one.first_ns = read_answer(one.reads, stopped, self._door).tokens.first_token_ns
-        if one.first_ns != NONE:
+        if one.first_ns != NONE and not self._order.tokens:
             one.reads.clear()
 
     def _end(self, index: int, one: _Open | None, entry: Entry) -> None:
@@ -215,21 +234,26 @@ class Tail:
             self._next += self.every
 
     def _row(self, index: int, one: _Open | None, entry: Entry) -> Row | None:
-        """None where there is no arrival: a closed loop never sent it."""
+        """None where there is no arrival: a closed loop never sent it. One that found no connection arrived then."""
         if self._due is not None:
             arrival = self._order.start_ns + self._due[index]
         elif one is not None:
             arrival = one.sent_ns
+        elif entry.info in NO_CONNECTION:
+            arrival = entry.at_ns
         else:
             return None
         arrived = arrival - self._order.start_ns
-        if one is None or not self._is_sound(one, entry):
-            return Row(arrived, NONE, entry.at_ns - arrival, 0)
-        return Row(arrived, one.first_ns - arrival, one.last_ns - arrival, 1)
+        sound, tokens = self._answer(one, entry) if one is not None else (False, NONE)
+        if one is None or not sound:
+            return Row(arrived, NONE, entry.at_ns - arrival, 0, NONE)
+        return Row(arrived, one.first_ns - arrival, one.last_ns - arrival, 1, tokens)
 
-    def _is_sound(self, one: _Open, entry: Entry) -> bool:
-        if not self._order.streaming:
-            return read_answer(one.reads, entry, self._door).status == Status.OK
-        if one.first_ns == NONE and one.reads:
+    def _answer(self, one: _Open, entry: Entry) -> tuple[bool, int]:
+        """Whether it is sound, and how many tokens it has."""
+        if one.first_ns == NONE and one.reads and self._order.streaming:
             self._find_first(one)
-        return one.first_ns != NONE and entry.info in (End.COMPLETE, End.CLOSED)
+        if self._order.tokens or not self._order.streaming:
+            answer = read_answer(one.reads, entry, self._door)
+            return answer.status == Status.OK, answer.tokens.output_tokens
+        return one.first_ns != NONE and entry.info in (End.COMPLETE, End.CLOSED), NONE

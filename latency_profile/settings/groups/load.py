@@ -40,14 +40,15 @@ class Load:
         BOOLEAN,
         False,
         "Search for the highest rate that keeps all objectives of --slo, with an interval, from --request-rate up to "
-        "--max-rate: doubled until one breaks, then where a point teaches most. Each point is as long as it takes to "
-        "tell, and stays in the profile. Exit code 4 where the search does not come to an interval.",
+        "--max-rate; or for the highest concurrency, from LOW to HIGH of --concurrencies LOW,HIGH. Doubled until one "
+        "breaks, then where a point teaches most. Each point is as long as it takes to tell, and stays in the profile. "
+        "Exit code 4 where the search does not come to an interval.",
     )
     capacity_precision: float = setting(
         kinds.share("a share above 0 and below 1, such as 6% or 0.06"),
         0.06,
         "How wide the interval of --find-capacity may be, as a share of the capacity. Half of it takes four times as "
-        "many requests.",
+        "many requests. Two neighbouring concurrencies are always narrow enough.",
     )
     max_rate: float | None = setting(
         kinds.number(above=0),
