@@ -152,8 +152,11 @@ def _comparable(arguments: Sequence[str]) -> int:
     if len(arguments) != 2 or any(argument.startswith("-") for argument in arguments):
         raise UsageError(f"usage: {PROGRAM} {USAGES['comparable']}")
     from latency_profile.rerun import comparable
+    from latency_profile.results.fetched import at_hand
 
-    return comparable(Path(arguments[0]), Path(arguments[1]))
+    with at_hand(arguments) as here:
+        one, other = map(Path, here.places)
+        return comparable(one, other)
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -246,6 +249,6 @@ USAGES = {  # of commands without a help of their own
     "merge": "merge FOLDER|gs://BUCKET/FOLDER|RECORDS.npz … [-o FOLDER]  (a run's folder, or a point's in it)",
     "recover": "recover FOLDER|gs://BUCKET/RUN/point-N/NONCE [FOLDER]  (records and results go into the second)",
     "rerun": "rerun POINT.json [FLAG …]  (flags of profile win over what the file has; data set and tokenizer stay)",
-    "comparable": "comparable ONE.json OTHER.json",
+    "comparable": "comparable ONE.json OTHER.json  (files, or URLs such as gs://bucket/folder/ONE.json)",
     "backends": "backends",
 }

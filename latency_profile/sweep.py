@@ -14,8 +14,8 @@ from latency_profile import results
 from latency_profile.cache_hygiene import CacheHygiene
 from latency_profile.calibration.structure import Calibration
 from latency_profile.capacity.structure import Capacity
+from latency_profile.compare.earlier import Remembered
 from latency_profile.compare.nightly import comparison_files, tonight
-from latency_profile.compare.nights import Readable
 from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import compared_line
 from latency_profile.errors import Exit, ProfileError, StorageError
@@ -38,6 +38,7 @@ from latency_profile.sender.fleet import Fleet
 from latency_profile.shards.meeting import Meeting, Reopened
 from latency_profile.shards.rounds import Left, bench_of, is_begun_again, left_of
 from latency_profile.shards.whole import joined, whole_of
+from latency_profile.storage import Readable
 from latency_profile.telemetry.readings import Readings
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Sweep:
         self._last: Records | None = None  # of the point that was measured last
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
+        self._earlier: Readable | None = None  # the nights that it read
         self._hardware: HardwareWatch | None = None
         self._exported: Exported | None = None  # what a Prometheus knows of the last point's accelerators
         self._said: set[str] = set()  # of the accelerators: why there are no figures, what went wrong with single ones
@@ -159,8 +161,9 @@ class Sweep:
         """Sets a whole profile against earlier ones, where that is asked for."""
         if self.nights is None or self._interrupt or self._failure is not None:
             return
+        self._earlier = Remembered(self.nights)  # the page draws them
         try:
-            self._comparison = tonight(self._bench.settings, self.nights, name, data)
+            self._comparison = tonight(self._bench.settings, self._earlier, name, data)
         except ProfileError as error:
             self._failure = error
             self._progress.say(str(error))
@@ -175,7 +178,8 @@ class Sweep:
         from latency_profile.page.after import profile_page
 
         try:
-            name, data = profile_page(profile, self._outcomes, self._bench.folder)
+            nights = None if self._comparison is None else self._earlier
+            name, data = profile_page(profile, self._outcomes, self._bench.folder, nights, self._progress.say)
         except Exception as error:
             self._progress.say(f"there is no HTML page of this profile: {type(error).__name__}: {error}")
             return

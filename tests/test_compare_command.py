@@ -16,6 +16,7 @@ from latency_profile.errors import Exit, UsageError
 from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, open_bucket, open_folder
 from tests.make_nights import LATENCIES, make_date, make_point, make_profile, write_profile
+from tests.page_profiles import Page
 from tests.tool import benchmark, schema
 
 
@@ -162,6 +163,9 @@ def test_a_profile_is_compared_at_its_end(tmp_path: Path, with_run_id: bool) -> 
         assert found["word"] == "regressed" and found["primary"]["load"] == "2 in flight"
         assert "Compared with earlier nights: regressed" in done.stdout and "Exit code 5" in done.stdout
     assert len(list(folder.glob("nightly-vllm-comparison-*.md"))) >= 1
+    page = Page(sorted(folder.glob("nightly-vllm-report-*.html"))[-1])
+    assert "nights-0-nights-e2e-p50" in page.figures
+    assert "are not there" not in page.text, "the page has the nights that the comparison read, wherever they lie"
 
 
 class Closed:

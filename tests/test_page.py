@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -321,7 +321,7 @@ def test_the_script_is_what_the_pinned_package_makes() -> None:
 def test_a_page_that_cannot_be_made_is_said_and_hides_no_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(profile: str, points: Sequence[object], folder: Path) -> tuple[str, bytes]:
+    def fails(profile: str, *others: object) -> tuple[str, bytes]:
         raise RuntimeError("no such figure")
 
     monkeypatch.setattr(after, "profile_page", fails)

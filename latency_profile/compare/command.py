@@ -12,19 +12,21 @@ from latency_profile.compare.nights import Night, in_order, of_date
 from latency_profile.compare.text import lines, markdown
 from latency_profile.errors import Exit, UsageError
 from latency_profile.fingerprint import differences
+from latency_profile.results.fetched import split
 from latency_profile.settings import kinds
 from latency_profile.storage import open_place
 
 _USAGE = "latency-profile compare [FLAG …] BASE … NEW"
 _DESCRIPTION = """\
 Sets the profile NEW against the earlier profiles BASE of the same fingerprint: files, folders with all below them, or
-URLs such as gs://bucket/folder. Says regressed, improved, equivalent or inconclusive. The unit is the run: a verdict
-needs several. A single new profile is tonight's, and the last nights of BASE are judged along with it; several (a
-folder) are judged together, against all of BASE. Exit code 5 where the measure that decides has regressed."""
+URLs of these such as gs://bucket/folder. Says regressed, improved, equivalent or inconclusive. The unit is the run: a
+verdict needs several. A single new profile is tonight's, and the last nights of BASE are judged along with it; several
+(a folder) are judged together, against all of BASE. Exit code 5 where the measure that decides has regressed."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
-    """Compares and prints what was found. Raises UsageError, also where fingerprints differ, and StorageError."""
+    """Compares and prints what was found. Raises UsageError, also where fingerprints differ, ServerUnavailable where a
+    URL cannot be read, and StorageError."""
     given = _parser().parse_intermixed_args(arguments)
     options = Options(
         measure=given.measure,
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 def _of_base(place: str, new: Sequence[Night]) -> list[Night]:
     """The nights of one BASE. A file that is named and may not be compared is refused; in a folder it is left out."""
     found = nights_at(place)
-    if Path(place).expanduser().is_file():
+    if split(place)[1] if "://" in place else Path(place).expanduser().is_file():
         _same_fingerprint(new[-1], found)
     return found
 

@@ -7,12 +7,13 @@ import msgspec
 
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.names import ALL, LATEST
-from latency_profile.compare.nights import PROFILE, Night, Readable, from_file, from_store, of_date, read
+from latency_profile.compare.nights import PROFILE, Night, from_file, from_store, of_date, read
 from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import markdown
 from latency_profile.errors import UsageError
+from latency_profile.results.fetched import opened, reading, split
 from latency_profile.settings import Settings
-from latency_profile.storage import NotAllowed, open_place
+from latency_profile.storage import NotAllowed, Readable, open_folder, open_place
 
 COMPARISON = "-comparison-"  # in the names of its files, where a profile's has PROFILE
 
@@ -45,11 +46,21 @@ def tonight(settings: Settings, nights: Readable, name: str, data: bytes) -> Com
 
 
 def nights_at(place: str) -> list[Night]:
-    """The profiles in a file, in a folder or under a URL, oldest first. Raises UsageError and StorageError."""
+    """The profiles in a file or folder, here or under a URL, oldest first. Raises UsageError, and ServerUnavailable
+    where a URL cannot be read."""
+    if "://" in place:
+        folder, name = split(place)
+        store = opened(folder)
+        with reading(place):
+            if not name:
+                return from_store(store)
+            data = store.get(name)
+        if data is None:
+            raise UsageError(f"{place}: there is no such object")
+        return [read(data, place)]
     path = Path(place).expanduser()
-    if "://" not in place and not path.is_dir():
-        return [from_file(path)]
-    return from_store(open_place(place))
+    with reading(place):
+        return from_store(open_folder(path)) if path.is_dir() else [from_file(path)]
 
 
 def comparison_files(found: Comparison) -> Mapping[str, bytes]:

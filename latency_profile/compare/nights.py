@@ -7,13 +7,13 @@ long as their fingerprints are equal.
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import msgspec
 
 from latency_profile.errors import UsageError
 from latency_profile.fingerprint import Fingerprint
 from latency_profile.results.found import barred, load_name
+from latency_profile.storage import Readable
 from latency_profile.verdict import Kind
 
 PROFILE = "-profile-"  # in the name of a profile's file, between its prefix and backend, and its date
@@ -94,21 +94,11 @@ def read(data: bytes, file: str) -> Night:
     return Night(profile.date, profile.backend, file, profile.fingerprint, points)
 
 
-class Readable(Protocol):
-    """What a comparison asks of a store."""
-
-    def list(self, prefix: str) -> Sequence[str]:
-        """Names in the store that begin so. Raises StorageError."""
-
-    def get(self, name: str) -> bytes | None:
-        """The bytes under a name, None where there are none. Raises StorageError."""
-
-
 def from_store(store: Readable, since: str = "") -> list[Night]:
     """The profiles in a store from a date on, oldest first. Raises StorageError."""
-    wanted = [name for name in store.list("") if (date := _date(name)) is not None and date >= since]
+    wanted = [name for name in store.list("") if (date := date_of(name)) is not None and date >= since]
     there = ((name, store.get(name)) for name in wanted)
-    return in_order([_read_or_named(data, name) for name, data in there if data is not None])
+    return in_order([read_or_named(data, name) for name, data in there if data is not None])
 
 
 def from_file(path: Path) -> Night:
@@ -119,15 +109,16 @@ def from_file(path: Path) -> Night:
         raise UsageError(f"{path}: {error.strerror or error}") from None
 
 
-def _read_or_named(data: bytes, file: str) -> Night:
-    """One bad file among many must not stand in the way of all nights to come."""
+def read_or_named(data: bytes, file: str) -> Night:
+    """As `read`, or a night of which no more is known than its problem: one bad file among many must not stand in the
+    way of all nights to come."""
     try:
         return read(data, file)
     except UsageError as error:
-        return Night(_date(file) or "", "", file, Fingerprint(sha256="0" * 16, of={}), {}, str(error))
+        return Night(date_of(file) or "", "", file, Fingerprint(sha256="0" * 16, of={}), {}, str(error))
 
 
-def _date(name: str) -> str | None:
+def date_of(name: str) -> str | None:
     """The date in the name of a profile's file; None where it is none."""
     found = _NAME.search(PurePosixPath(name).name)
     return found[1] if found else None

@@ -13,10 +13,12 @@ from latency_profile.cost.points import points_at
 from latency_profile.cost.report import report
 from latency_profile.cost.text import lines
 from latency_profile.errors import Exit, StorageError, UsageError
+from latency_profile.results.fetched import at_hand
 from latency_profile.settings import kinds
 
 _USAGE = (
-    "latency-profile cost POINT.json|RECORDS.npz|FOLDER … [--machine-cost USD_PER_HOUR] [--utilization SHARE] [-o FILE]"
+    "latency-profile cost POINT.json|RECORDS.npz|FOLDER|gs://BUCKET/FOLDER … [--machine-cost USD_PER_HOUR] "
+    "[--utilization SHARE] [-o FILE]"
 )
 _DESCRIPTION = """\
 What tokens cost at each point, at the one with most tokens/s of its workload, and with idle time: the machines' price
@@ -26,12 +28,14 @@ regression needs six or more. Exit code 4 where no point may be used."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
-    """Prints the costs, and writes them as JSON with -o. Raises UsageError, and StorageError where it cannot write."""
+    """Prints the costs, and writes them as JSON with -o. Raises UsageError, ServerUnavailable for a bucket that cannot
+    be read, and StorageError where it cannot write."""
     given = _parser().parse_intermixed_args(arguments)
     price = None if given.machine_cost is None else read("--machine-cost", kinds.PRICE, given.machine_cost)
     share = given.utilization
     utilization = None if share is None else read("--utilization", kinds.UTILIZATION, share)
-    points = points_at(given.places)
+    with at_hand(given.places) as here:
+        points = points_at(here.places, here.named)
     servers = sorted({point.server for point in points})
     if len(servers) > 1:
         raise UsageError(f"cost: takes points of one server, got {'; '.join(servers)}")
@@ -60,7 +64,7 @@ def command(arguments: Sequence[str]) -> Exit:
 
 def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="cost: ")
-    flags.add_argument("places", nargs="+", metavar="POINT.json|RECORDS.npz|FOLDER", help="points of one server")
+    flags.add_argument("places", nargs="+", metavar="POINT.json|RECORDS.npz|FOLDER|URL", help="points of one server")
     flags.add_argument(
         "--machine-cost", metavar="USD_PER_HOUR", help="of all machines that served together (default: the points' own)"
     )

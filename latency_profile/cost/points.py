@@ -1,6 +1,6 @@
 """Points for `latency-profile cost`: what it needs of those that `results.found` finds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +125,18 @@ class CostPoint(msgspec.Struct, frozen=True):
         return Rates(found.requests_per_s, found.input_tokens_per_s, found.output_tokens_per_s)
 
 
-def points_at(places: Iterable[str]) -> list[CostPoint]:
-    """The points of files, and of folders and all below them, each once. Raises UsageError where one has none.
+def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list[CostPoint]:
+    """The points of files, and of folders and all below them, each once. named: as of `found_at`. Raises UsageError
+    where one has none.
 
     What several models have of a point is left out, unless it is named: machines that serve them are shared by them.
     """
     points: dict[tuple[object, ...], CostPoint] = {}
     for place in places:
-        for found in found_at(place, _Result):
+        for found in found_at(place, _Result, named):
             if not (found.result.of_all_models or found.name == Path(place).name):
                 continue
-            key, point = found.result.key, CostPoint(str(found.path), found.result)
+            key, point = found.result.key, CostPoint(found.place, found.result)
             if key not in points or (points[key].work is None and point.work is not None):  # analysed again since
                 points[key] = point
     return list(points.values())

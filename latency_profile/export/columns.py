@@ -60,7 +60,7 @@ def _with_ends(name: str, *path: str) -> Iterator[Column]:
 
 
 def _origin() -> Iterator[Column]:
-    yield Column("file", "text", lambda point: str(point.found.path))
+    yield Column("file", "text", lambda point: point.found.place)
     yield _at("date", "text", "dimensions", "date")
     yield _at("backend", "text", "config", "model_server")
     yield _at("model", "text", "config", "model")

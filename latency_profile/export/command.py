@@ -17,6 +17,7 @@ from latency_profile.export.markdown import markdown
 from latency_profile.export.points import ExportPoint, points_at, records_of
 from latency_profile.export.tables import csv_chunks, parquet_writer, point_parts, request_parts
 from latency_profile.export.vllm_bench import vllm_bench
+from latency_profile.results.fetched import at_hand
 from latency_profile.results.found import load_records, say_barred
 
 CSV, PARQUET, MARKDOWN, VLLM_BENCH, LLM_D = "csv", "parquet", "markdown", "vllm-bench", "llm-d"
@@ -28,7 +29,8 @@ _USAGE = (
 )
 _DESCRIPTION = """\
 Points that were measured, in the forms of other tools. RESULTS are points' JSON, profiles' JSON, records, and folders
-of these with all below them. Every point is there with its verdict, also where it must not be used.
+of these with all below them, here or in a bucket (gs://bucket/folder, gs://bucket/folder/POINT.json). Every point is
+there with its verdict, also where it must not be used.
 
 csv, parquet  a row a point, or with --of requests a row a request (from the records beside the results, or given)
 markdown      a table for a pull request, profile after profile, with 95 % intervals
@@ -39,25 +41,31 @@ docs/export.md says what each column and key is. Exit code 4 where no point may 
 
 
 def command(arguments: Sequence[str]) -> Exit:
-    """Prints or writes what was asked for. Raises UsageError, and StorageError where it cannot write."""
+    """Prints or writes what was asked for. Raises UsageError, ServerUnavailable for a bucket that cannot be read, and
+    StorageError where it cannot write."""
     given = _parser().parse_intermixed_args(arguments)
     _check(given)
     write_parquet = parquet_writer() if given.format == PARQUET else None
-    points = points_at(given.places)
-    if given.format in (VLLM_BENCH, LLM_D):
-        _write_files(Path(given.output).expanduser(), _files(points, given.format, given.detailed))
-    else:
-        parts = request_parts(records_of(points)) if given.of == REQUESTS else point_parts(points)
-        if write_parquet is not None:
-            _write(given.output, lambda file: write_parquet(file, parts))
+    with at_hand(given.places) as here:
+        if given.of == REQUESTS or given.format == VLLM_BENCH:
+            here.with_records()
+        points = points_at(here.places, here.named)
+        if given.format in (VLLM_BENCH, LLM_D):
+            _write_files(Path(given.output).expanduser(), _files(points, given.format, given.detailed))
         else:
-            _print_or_write(given.output, [markdown(points)] if given.format == MARKDOWN else csv_chunks(parts))
+            parts = request_parts(records_of(points)) if given.of == REQUESTS else point_parts(points)
+            if write_parquet is not None:
+                _write(given.output, lambda file: write_parquet(file, parts))
+            else:
+                _print_or_write(given.output, [markdown(points)] if given.format == MARKDOWN else csv_chunks(parts))
     return say_barred([(point.head.load_name, point.head.barred) for point in points])
 
 
 def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="export: ")
-    flags.add_argument("places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, or folders")
+    flags.add_argument(
+        "places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, folders, or URLs"
+    )
     flags.add_argument("--format", required=True, choices=(CSV, PARQUET, MARKDOWN, VLLM_BENCH, LLM_D))
     flags.add_argument("--of", choices=(POINTS, REQUESTS), default=POINTS, help=f"what a row is (default: {POINTS})")
     flags.add_argument(

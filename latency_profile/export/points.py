@@ -1,6 +1,6 @@
 """The points that are to be exported, each with its whole JSON and, where they are asked for, its records."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from latency_profile.errors import UsageError
-from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profile_of, records_in
+from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profiles_beside, records_in
 from latency_profile.results.tree import at
 
 
@@ -68,32 +68,24 @@ class ExportPoint:
         return None if self.head.of_all_models else self.head.config.model
 
 
-def points_at(places: Iterable[str]) -> list[ExportPoint]:
+def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list[ExportPoint]:
     """The points of files, and of folders and all below them, in the order in which they ran, profile after profile.
 
-    Each is there once, as the newest version of this program analysed it. Raises UsageError where a place has none.
+    Each is there once, as the newest version of this program analysed it. named: as of `found_at`. Raises UsageError
+    where a place has none.
     """
     points: dict[tuple[object, ...], Found[_Result]] = {}
-    for found in (found for place in places for found in found_at(place, _Result)):
+    for found in (found for place in places for found in found_at(place, _Result, named)):
         key = found.result.key
         if key not in points or points[key].result.version < found.result.version:
             points[key] = found
-    profiles = {file: str(path) for path in _profiles(points.values()) for file in _named(path)}
+    profiles = profiles_beside(points.values())
     grouped: dict[str, list[ExportPoint]] = {}
     for found in sorted(points.values(), key=lambda found: (found.result.started_ns, found.name)):
         alone = f"{found.path.parent} {found.result.fingerprint.sha256}"
-        profile = profiles.get(found.path.parent / found.name, alone)
+        profile = str(profiles.get(found.path.parent / found.name, alone))
         grouped.setdefault(profile, []).append(ExportPoint(found, profile))
     return [point for profile in grouped.values() for point in profile]
-
-
-def _profiles(points: Iterable[Found[_Result]]) -> Iterator[Path]:
-    for folder in sorted({found.path.parent for found in points}):
-        yield from sorted(folder.glob("*-profile-*.json"))
-
-
-def _named(path: Path) -> list[Path]:
-    return [path.parent / name for name in profile_of(path)]
 
 
 def records_of(points: Sequence[ExportPoint]) -> dict[Path, list[ExportPoint]]:
@@ -109,6 +101,6 @@ def records_of(points: Sequence[ExportPoint]) -> dict[Path, list[ExportPoint]]:
             path = beside[folder].get(point.head.started_ns)
         if path is None:
             takes = f"the point's records (…{RECORDS} of this version)"
-            raise UsageError(f"{point.found.path}: this takes {takes}, which are not beside it")
+            raise UsageError(f"{point.found.place}: this takes {takes}, which are not beside it")
         by_file.setdefault(path, []).append(point)
     return by_file

@@ -2,34 +2,42 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from latency_profile import results
 from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.points import points_at
-from latency_profile.page.beside import capacities_of, comparisons_of
+from latency_profile.page.beside import capacities_of
+from latency_profile.page.comparisons import comparisons_of
 from latency_profile.page.document import document
+from latency_profile.page.figure import Figure
 from latency_profile.page.in_depth import in_depth
 from latency_profile.page.names import series_names
 from latency_profile.page.overview import overview
 from latency_profile.page.pictures import drawer
 from latency_profile.page.seen import Seen, Unread, seen_of
+from latency_profile.results.fetched import AtHand, at_hand
 from latency_profile.results.found import NoPoints, say_barred
+
+Draw = Callable[[Iterable[Figure]], Iterator[tuple[str, bytes]]]
 
 DEFAULT = "report.html"
 _USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR]"
 _DESCRIPTION = """\
 Points that were measured as one HTML page that needs nothing else: the result in a sentence, curves with their
 intervals, all points, where the numbers come from, and each point. RESULTS are points' JSON, profiles' JSON, records,
-and folders of these with all below them; several profiles are drawn over each other.
+and folders of these with all below them, here or in a bucket (gs://bucket/folder, gs://bucket/folder/PROFILE.json);
+several profiles are drawn over each other. Earlier nights are looked for beside the newest profile, and in the folders
+of other runs beside that of a run with a name.
 
 Exit code 4 where no point may be used, or a folder has none."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
-    """Writes the page. Raises UsageError, and StorageError where it cannot write."""
+    """Writes the page. Raises UsageError, ServerUnavailable for a bucket that cannot be read, and StorageError where it
+    cannot write."""
     given = _parser().parse_intermixed_args(arguments)
     output = Path(given.output).expanduser()
     if not given.output or output.is_dir():
@@ -39,12 +47,20 @@ def command(arguments: Sequence[str]) -> Exit:
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
     draw = None if folder is None else drawer()
     try:
-        points, unread = seen_of(points_at(given.places))
+        with at_hand(given.places) as here:
+            here.with_profiles()
+            here.with_records()
+            return _report(here, output, folder, draw)
     except NoPoints as error:  # who looks for the page is told so there
         _write(output, document([], notices=[str(error)]))
         print(error, file=sys.stderr)
         return Exit.UNUSABLE
-    more, nights = in_depth(points), comparisons_of(points)
+
+
+def _report(here: AtHand, output: Path, folder: Path | None, draw: Draw | None) -> Exit:
+    """folder, draw: for pictures, where they are asked for."""
+    points, unread = seen_of(points_at(here.places, here.named))
+    more, nights = in_depth(points), comparisons_of(points, here.around, _say)
     _write(output, document(points, unread, more, without_profile(points), nights, capacities_of(points)))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)
@@ -52,6 +68,10 @@ def command(arguments: Sequence[str]) -> Exit:
         for name, data in draw(figures):
             _write(folder / name, data)
     return _code(points, unread)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def without_profile(points: Sequence[Seen]) -> list[str]:
@@ -74,7 +94,9 @@ def _code(points: Sequence[Seen], unread: Sequence[Unread]) -> Exit:
 
 def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="report: ")
-    flags.add_argument("places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, or folders")
+    flags.add_argument(
+        "places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, folders, or URLs"
+    )
     flags.add_argument(
         "-o",
         "--output",

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from latency_profile.compare.earlier import key
 from latency_profile.compare.judge import log_margin
 from latency_profile.compare.measures import AT_LOAD, WHOLE, Series
 from latency_profile.compare.nights import Night
@@ -56,11 +57,13 @@ def nights_section(found: Comparison, nights: Sequence[Night] = ()) -> Section:
 
 
 def _used(found: Comparison, nights: Sequence[Night]) -> dict[tuple[str, str], Night]:
-    wanted = {(each.date, each.file) for each in _drawn(found)}
-    return {(night.date, night.file): night for night in nights if (night.date, night.file) in wanted}
+    wanted = {key(each.date, each.file) for each in drawn_nights(found)}
+    by_key = {key(night.date, night.file): night for night in nights}
+    return {each: night for each, night in by_key.items() if each in wanted}
 
 
-def _drawn(found: Comparison) -> list[NightNamed]:
+def drawn_nights(found: Comparison) -> list[NightNamed]:
+    """Those that figures show, as far as they are there."""
     return [*found.base, *found.recent[-MOST_RECENT:]]
 
 
@@ -80,7 +83,7 @@ def _sentences(
         yield f"Without a shift, for want of nights or of tonight's figure: {', '.join(untold)}."
     if len(found.recent) > MOST_RECENT:
         yield f"Of the nights since, the last {MOST_RECENT} are drawn."
-    missing = len(_drawn(found)) - len(used)
+    missing = len(drawn_nights(found)) - len(used)
     if missing:
         yield f"The profiles of {missing} of these nights are not there: they are not drawn."
 
@@ -186,7 +189,7 @@ def _series(found: Comparison, each: MeasureResult, used: dict[tuple[str, str], 
     """A measure as the comparison takes it from a night."""
     if each.load is not None:
         return Series(next(measure for measure in AT_LOAD if measure.name == each.name), each.load, (each.load,))
-    tonight = used.get((found.date, found.file))
+    tonight = used.get(key(found.date, found.file))
     others = [night for night in used.values() if night is not tonight]
     loads = [load for load in (tonight.points if tonight else ()) if any(load in night.points for night in others)]
     return Series(next(measure for measure in WHOLE if measure.name == each.name), None, tuple(loads))
@@ -201,7 +204,7 @@ def _values(
     for each, series in results:
         for part, named_nights in (("base", found.base), ("judged", found.recent[-MOST_RECENT:])):
             for place in named_nights:
-                night = used.get((place.date, place.file))
+                night = used.get(key(place.date, place.file))
                 value = None if night is None else series.value(night)[0]
                 if value is not None and each.base_mean:
                     columns["night"].append(_spelled(_at(place)))

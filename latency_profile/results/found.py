@@ -4,7 +4,7 @@ Only what is asked for is read of a file, so that those of older and newer versi
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +102,7 @@ class Found(Generic[Known]):
     """A point, or what one of several models has of it."""
 
     path: Path  # of the file that was read: its JSON, or its records
+    place: str  # of that file, as its owner knows it
     name: str  # of its JSON
     data: bytes  # its JSON
     result: Known
@@ -128,21 +129,30 @@ class _Profile(msgspec.Struct, frozen=True):
     points: list[_ProfilePoint]
 
 
-def found_at(place: str, kind: type[Known]) -> Sequence[Found[Known]]:
-    """The points of a file, or of a folder and all below it. kind: what is to be known of their JSON.
+def found_at(place: str, kind: type[Known], named: Callable[[Path], str] = str) -> Sequence[Found[Known]]:
+    """The points of a file, or of a folder and all below it. kind: what is to be known of their JSON. named: where a
+    file is, as its owner knows it (`fetched`).
 
     Records are read only where no JSON of theirs is there: that takes longer. Raises UsageError where there is none.
     """
     path = Path(place).expanduser()
+    read = _Read(kind, named)
     if path.is_dir():
-        found = _of_folder(path, kind)
+        found = read.of_folder(path)
         if not found:
-            raise NoPoints(f"{place}: there is no point in it (a POINT.json, or …{RECORDS})")
+            raise NoPoints(f"{named(path)}: there is no point in it (a POINT.json, or …{RECORDS})")
         return found
     if path.suffix == ".npz":
-        return _of_records(path, kind)
-    point = _of_file(path, kind)
-    return _of_profile(path, kind) if point is None else [point]
+        return read.of_records(path)
+    point = read.of_file(path)
+    return read.of_profile(path) if point is None else [point]
+
+
+def profiles_beside(points: Iterable[Found[Known]]) -> dict[Path, Path]:
+    """The profiles' files in the folders of these points, by the files of the points that they name."""
+    folders = sorted({point.path.parent for point in points})
+    profiles = [path for folder in folders for path in sorted(folder.glob("*-profile-*.json"))]
+    return {path.parent / name: path for path in profiles for name in profile_of(path)}
 
 
 def records_in(folder: Path) -> dict[int, Path]:
@@ -172,48 +182,53 @@ def profile_of(path: Path) -> list[str]:
     return [Path(name).name for point in profile.points for name in point.files]
 
 
-def _of_profile(path: Path, kind: type[Known]) -> list[Found[Known]]:
-    names = profile_of(path)
-    if not names:
-        takes = f"one of its POINT.json, a …-profile-….json beside them, …{RECORDS}, or a folder"
-        raise UsageError(f"{path} is no point of latency-profile ({takes})")
-    found = []
-    for name in names:
-        point = _of_file(path.parent / name, kind)
-        if point is None:
-            raise UsageError(f"{path} names {name}, which is no point of latency-profile")
-        found.append(point)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Read(Generic[Known]):
+    """Reads points, of which `kind` is to be known."""
 
+    kind: type[Known]
+    named: Callable[[Path], str]
 
-def _of_folder(folder: Path, kind: type[Known]) -> list[Found[Known]]:
-    files = [path for path in sorted(folder.rglob("*.json")) if not _hidden(path, folder)]
-    found = [point for path in files if (point := _of_file(path, kind)) is not None]
-    for path in sorted(folder.rglob(f"*{RECORDS}")):
-        stem = path.name.removesuffix(RECORDS)
-        there = any(point.path.parent == path.parent and point.name.startswith(f"{stem}-") for point in found)
-        if not (there or _hidden(path, folder) or SHARD_RECORDS.fullmatch(path.name)):
-            found += _of_records(path, kind)
-    return found
+    def of_profile(self, path: Path) -> list[Found[Known]]:
+        names = profile_of(path)
+        if not names:
+            takes = f"one of its POINT.json, a …-profile-….json beside them, …{RECORDS}, or a folder"
+            raise UsageError(f"{path} is no point of latency-profile ({takes})")
+        found = []
+        for name in names:
+            point = self.of_file(path.parent / name)
+            if point is None:
+                raise UsageError(f"{path} names {name}, which is no point of latency-profile")
+            found.append(point)
+        return found
+
+    def of_folder(self, folder: Path) -> list[Found[Known]]:
+        files = [path for path in sorted(folder.rglob("*.json")) if not _hidden(path, folder)]
+        found = [point for path in files if (point := self.of_file(path)) is not None]
+        for path in sorted(folder.rglob(f"*{RECORDS}")):
+            stem = path.name.removesuffix(RECORDS)
+            there = any(point.path.parent == path.parent and point.name.startswith(f"{stem}-") for point in found)
+            if not (there or _hidden(path, folder) or SHARD_RECORDS.fullmatch(path.name)):
+                found += self.of_records(path)
+        return found
+
+    def of_records(self, path: Path) -> list[Found[Known]]:
+        files = point_files(load_records(path)).items()
+        place, decode = self.named(path), msgspec.json.decode
+        return [Found(path, place, name, data, decode(data, type=self.kind)) for name, data in files]
+
+    def of_file(self, path: Path) -> Found[Known] | None:
+        """None where it is JSON and no point's: a folder of results has others too."""
+        try:
+            data = path.read_bytes()
+            return Found(path, self.named(path), path.name, data, msgspec.json.decode(data, type=self.kind))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror or error}") from None
+        except msgspec.ValidationError:
+            return None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is no JSON: {error}") from None
 
 
 def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _of_records(path: Path, kind: type[Known]) -> list[Found[Known]]:
-    files = point_files(load_records(path))
-    return [Found(path, name, data, msgspec.json.decode(data, type=kind)) for name, data in files.items()]
-
-
-def _of_file(path: Path, kind: type[Known]) -> Found[Known] | None:
-    """None where it is JSON and no point's: a folder of results has others too."""
-    try:
-        data = path.read_bytes()
-        return Found(path, path.name, data, msgspec.json.decode(data, type=kind))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-    except msgspec.ValidationError:
-        return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is no JSON: {error}") from None

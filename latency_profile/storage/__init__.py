@@ -10,9 +10,19 @@ from urllib.parse import unquote, urlsplit
 from latency_profile.errors import UsageError
 from latency_profile.storage.folder import Folder
 from latency_profile.storage.names import names
-from latency_profile.storage.store import NotAllowed, Store
+from latency_profile.storage.store import NotAllowed, Readable, Store
 
-__all__ = ["PATIENCE_S", "NotAllowed", "Store", "names", "open_bucket", "open_folder", "open_place", "open_url"]
+__all__ = [
+    "PATIENCE_S",
+    "NotAllowed",
+    "Readable",
+    "Store",
+    "names",
+    "open_bucket",
+    "open_folder",
+    "open_place",
+    "open_url",
+]
 
 PATIENCE_S = 300.0  # how long one upload is tried again; one more attempt may be under way at its end
 # https://cloud.google.com/storage/docs/buckets#naming

@@ -1,6 +1,6 @@
 """What a place for results can do, whatever it is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -22,6 +22,16 @@ class Patient(Protocol):
     """A store that tries again for minutes what fails."""
 
     hurried: Callable[[], bool]  # whether time is short, as after a SIGTERM: `HURRIED_S` have to do then
+
+
+class Readable(Protocol):
+    """A place that is only read. Both raise StorageError where it cannot be."""
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """Names that begin with `prefix`."""
+
+    def get(self, name: str) -> bytes | None:
+        """The file's bytes; None where there is no such file."""
 
 
 class Store(Protocol):
