@@ -280,7 +280,14 @@ def test_none_that_is_kept(profile: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--target-rate=9", "--slo=fast"], "--slo: got 'fast', takes objectives such as"),
         (["--target-rate=9", "--slo=ttft:p50<1s"], "--slo: got ttft:p50<1s, which takes points of streamed answers"),
         (["--target-rate=9", "--measured-replicas=0"], "--measured-replicas: got '0'"),
-        ([], "replicas: the following arguments are required: --target-rate"),
+        ([], "--target-rate: got nothing, takes one of --target-rate and --target-concurrency"),
+        (
+            ["--target-rate=9", "--target-concurrency=9"],
+            "--target-rate: got it with --target-concurrency, takes one of",
+        ),
+        (["--target-concurrency=0"], "--target-concurrency: got '0', takes a number above 0"),
+        (["--target-concurrency=0.1"], "in flight are fewer than the lowest measured rate has (0.5"),
+        (["--target-concurrency=9", "--headroom=2"], "one replica would be planned at 3.333 req/s, below all measured"),
     ],
 )
 def test_bad_input(arguments: list[str], says: str, profile: Path, capsys: pytest.CaptureFixture[str]) -> None:

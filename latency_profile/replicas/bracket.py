@@ -56,6 +56,7 @@ def carried(points: Sequence[Evidence], replicas: int) -> Carried | None:
         unresolved=rates([level for level in below if level.rate > highest.rate and level.rate not in told]),
         skipped=rates([level for level in below if level.rate < highest.rate and level.rate not in told]),
         not_monotone=rates([level for level in levels if broken and level.rate > broken.rate and level.kept]),
+        broken_below=[],
     )
 
 

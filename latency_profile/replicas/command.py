@@ -11,9 +11,11 @@ import msgspec
 from latency_profile import results
 from latency_profile.command_flags import CommandFlags, read
 from latency_profile.errors import Exit, StorageError, UsageError
-from latency_profile.replicas.plan import plan
-from latency_profile.replicas.points import ReplicaPoint, objectives_of, points_at
+from latency_profile.replicas.evidence import judged_by_run
+from latency_profile.replicas.plan import Target, plan
+from latency_profile.replicas.points import ReplicaPoint, objectives_of, points_at, searches_beside
 from latency_profile.replicas.text import lines
+from latency_profile.results.fetched import at_hand
 from latency_profile.settings import kinds
 from latency_profile.slo.grammar import STREAMED, Objective, parse
 
@@ -24,32 +26,38 @@ _RATE = kinds.number(above=0)
 _SHARE = kinds.number(minimum=0)
 _OBJECTIVES = kinds.load_objectives()
 _USAGE = (
-    "latency-profile replicas RESULTS … --target-rate REQ_PER_S [--slo OBJECTIVES] [--headroom SHARE] "
-    "[--measured-replicas N] [--machine-cost USD_PER_HOUR] [--json PATH|-]"
+    "latency-profile replicas RESULTS … --target-rate REQ_PER_S|--target-concurrency N [--slo OBJECTIVES] "
+    "[--headroom SHARE] [--measured-replicas N] [--machine-cost USD_PER_HOUR] [--json PATH|-]"
 )
 _DESCRIPTION = """\
-How many replicas of what was measured a target load takes, so that each keeps the objectives, and what they cost. One
-replica is known to carry the highest rate at which a usable point keeps all of them by its interval, no lower rate
-breaking them; nothing is extrapolated beyond it. RESULTS are points' JSON, profiles' JSON, records, and folders of
-these, of one server and one workload, at request rates. Objectives other than those of the run are judged from the
-records beside the results, or where there are none from the intervals in them. Exit code 4 where no measured rate is
-known to keep the objectives."""
+How many replicas of what was measured a target load takes, so that each keeps the objectives, and what they cost. Where
+a profile searched for the capacity (--find-capacity) by the same objectives, one replica is known to carry the lower
+end of its interval. Else it is the highest rate at which a usable point keeps all of them by its interval, no lower
+rate breaking them; nothing is extrapolated beyond it. RESULTS are points' JSON, profiles' JSON, records, and folders of
+these, here or in a bucket (gs://bucket/folder), of one server and one workload, at request rates. Objectives other than
+those of the run are judged from the records beside the results, or where there are none from the intervals in them.
+Exit code 4 where no measured rate is known to keep the objectives."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
-    """Prints the plan, and writes it as JSON with --json. Raises UsageError, and StorageError where it cannot write."""
+    """Prints the plan, and writes it as JSON with --json. Raises UsageError, ServerUnavailable for a bucket that cannot
+    be read, and StorageError where it cannot write."""
     given = _parser().parse_intermixed_args(arguments)
-    target = read("--target-rate", _RATE, given.target_rate)
+    target = _target(given)
     headroom = read("--headroom", _SHARE, given.headroom)
     replicas = read("--measured-replicas", kinds.COUNT, given.measured_replicas)
     price = None if given.machine_cost is None else read("--machine-cost", kinds.PRICE, given.machine_cost)
     asked = None if given.slo is None else [parse(name) for name in read("--slo", _OBJECTIVES, given.slo)]
     if given.json == "":
         raise UsageError("--json: got '', takes a file, or - for the output")
-    points = points_at(given.places)
-    objectives = _objectives(points) if asked is None else asked
-    _check(points, objectives, price)
-    found = plan(points, objectives, target, headroom, replicas, price)
+    with at_hand(given.places) as here:
+        here.with_profiles()
+        points = points_at(here.places, here.named)
+        objectives = _objectives(points) if asked is None else asked
+        _check(points, objectives, price)
+        if any(judged_by_run(point.result, objectives) is None for point in points):
+            here.with_records()
+        found = plan(points, objectives, target, headroom, replicas, price, searches_beside(points, here.named))
     data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
     with suppress(BrokenPipeError):  # whoever read our output has gone; the file is still owed
         if given.json == STDOUT:
@@ -60,6 +68,15 @@ def command(arguments: Sequence[str]) -> Exit:
     if given.json not in (None, STDOUT):
         _write(Path(given.json).expanduser(), data)
     return Exit.UNUSABLE if found.sizing is None else Exit.DONE
+
+
+def _target(given: argparse.Namespace) -> Target:
+    if (given.target_rate is None) == (given.target_concurrency is None):
+        got = "nothing" if given.target_rate is None else "it with --target-concurrency"
+        raise UsageError(f"--target-rate: got {got}, takes one of --target-rate and --target-concurrency")
+    if given.target_rate is not None:
+        return Target(rate=read("--target-rate", _RATE, given.target_rate))
+    return Target(in_flight=read("--target-concurrency", _RATE, given.target_concurrency))
 
 
 def _objectives(points: Sequence[ReplicaPoint]) -> Sequence[Objective]:
@@ -91,9 +108,15 @@ def _write(path: Path, data: bytes) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     flags = CommandFlags(_USAGE, _DESCRIPTION, said_first="replicas: ")
-    flags.add_argument("places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, or folders")
     flags.add_argument(
-        "--target-rate", required=True, metavar="REQ_PER_S", help="requests/s that all replicas together are to carry"
+        "places", nargs="+", metavar="RESULTS", help="points' or profiles' JSON, records, folders, or URLs"
+    )
+    flags.add_argument("--target-rate", metavar="REQ_PER_S", help="requests/s that all replicas together are to carry")
+    flags.add_argument(
+        "--target-concurrency",
+        metavar="N",
+        help="in place of a rate: requests in flight at all replicas together, as of N users who each wait for an "
+        "answer and ask again; Little's law makes a rate of them, from the mean E2E of the points",
     )
     flags.add_argument(
         "--slo", metavar='"METRIC:STAT<LIMIT, ..."', help="objectives, as of a profile (default: the points' own)"

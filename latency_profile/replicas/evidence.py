@@ -27,7 +27,7 @@ def evidence(points: Iterable[ReplicaPoint], objectives: Sequence[Objective]) ->
     beside: dict[Path, dict[int, Path]] = {}
     found = []
     for point in points:
-        slo, basis = _own(point.result, objectives), Basis.RESULTS
+        slo, basis = judged_by_run(point.result, objectives), Basis.RESULTS
         if slo is None:
             path = _records_of(point, beside)
             if path is not None:
@@ -50,7 +50,7 @@ def _told(point: ReplicaPoint, slo: Slo, basis: Basis) -> Evidence:
     elif outcome is not None:
         why = PointSlo(of.load.request_rate, of.load.concurrency, slo).why
     return Evidence(
-        file=str(point.path),
+        file=point.place,
         load=of.load_name,
         request_rate=of.load.request_rate,
         offered_requests_per_s=of.load.offered_requests_per_s,
@@ -63,7 +63,7 @@ def _told(point: ReplicaPoint, slo: Slo, basis: Basis) -> Evidence:
     )
 
 
-def _own(of: Result, objectives: Sequence[Objective]) -> Slo | None:
+def judged_by_run(of: Result, objectives: Sequence[Objective]) -> Slo | None:
     """From what the point's own run judged; None where that had other objectives, or is of another version."""
     if of.slo is None:
         return None

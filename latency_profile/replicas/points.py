@@ -1,6 +1,6 @@
 """Points for `latency-profile replicas`: what it needs of those that `results.found` finds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ import msgspec
 
 from latency_profile.errors import UsageError
 from latency_profile.fingerprint import Fingerprint, differences
-from latency_profile.results.found import Found, PointHead, PointLoad, PointVerdict, found_at
+from latency_profile.replicas.searched import Search, search_of
+from latency_profile.results.found import Found, PointHead, PointLoad, PointVerdict, found_at, profiles_beside
 from latency_profile.slo.grammar import Objective, parse
 
 # What points of one workload may differ in: how high the load was, and for how long it was watched.
@@ -68,6 +69,20 @@ class _Slo(msgspec.Struct, frozen=True):
     objectives: list[_Named]
 
 
+class _E2e(msgspec.Struct, frozen=True):
+    n: int
+    mean_s: float | None
+
+
+class _OfE2e(msgspec.Struct, frozen=True):
+    e2e: _E2e
+
+
+class _Latency(msgspec.Struct, frozen=True):
+    service: _OfE2e
+    response: _OfE2e | None = None
+
+
 class Result(PointHead, frozen=True):
     load: _Load
     verdict: _Verdict
@@ -96,6 +111,13 @@ class Result(PointHead, frozen=True):
         return tuple(each.name for each in msgspec.convert(self.slo, _Slo).objectives)
 
     @property
+    def e2e(self) -> tuple[int, float | None]:
+        """How many values, and their mean in s, from due."""
+        of = msgspec.convert(self.latency, _Latency)
+        e2e = (of.response or of.service).e2e
+        return e2e.n, e2e.mean_s
+
+    @property
     def output_tokens_mean(self) -> float | None:
         """Of an answer; None where none succeeded."""
         of = self.metrics
@@ -105,20 +127,32 @@ class Result(PointHead, frozen=True):
 ReplicaPoint = Found[Result]
 
 
-def points_at(places: Iterable[str]) -> list[ReplicaPoint]:
-    """The points of files, and of folders and all below them, each once, by their rate. Raises UsageError where a place
-    has none, where none has a request rate, and where they are not of one server and one workload.
+def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list[ReplicaPoint]:
+    """The points of files, and of folders and all below them, each once, by their rate. named: as of `found_at`. Raises
+    UsageError where a place has none, where none has a request rate, and where they are not of one server and one
+    workload.
 
     What several models have of a point is left out, unless it is named: machines that serve them are shared by them.
     """
     points: dict[tuple[object, ...], ReplicaPoint] = {}
     for place in places:
-        for found in found_at(place, Result):
+        for found in found_at(place, Result, named):
             if found.result.of_all_models or found.name == Path(place).name:
                 points.setdefault(found.result.key, found)
     ordered = sorted(points.values(), key=lambda found: (found.result.load.request_rate or 0.0, found.name))
     _check(ordered)
     return ordered
+
+
+def searches_beside(points: Sequence[ReplicaPoint], named: Callable[[Path], str] = str) -> list[Search]:
+    """What the profiles that have these points searched for. Raises UsageError where one cannot be read."""
+    beside = profiles_beside(points)
+    profiles = dict.fromkeys(beside[path] for point in points if (path := point.path.parent / point.name) in beside)
+    try:
+        found = [search_of(path.read_bytes(), named(path)) for path in profiles]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror or error}") from None
+    return [search for search in found if search is not None]
 
 
 def _check(points: Sequence[ReplicaPoint]) -> None:
@@ -140,7 +174,7 @@ def _check(points: Sequence[ReplicaPoint]) -> None:
             differ.append(f"URLs: {first.result.urls}, {other.result.urls}")
         if differ:
             raise UsageError(
-                f"replicas: takes points of one server and one workload; {first.path} and {other.path} differ in "
+                f"replicas: takes points of one server and one workload; {first.place} and {other.place} differ in "
                 + "; ".join(differ)
             )
 

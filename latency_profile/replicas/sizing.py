@@ -17,7 +17,7 @@ _ROUNDING = 1e-9  # 12 / 0.4 is no reason for a 31st replica
 def sizing(target_rate: float, headroom: float, kept: float, broken: float | None) -> Sizing:
     """All in requests/s but headroom, a share of the target. `broken` is above `kept`."""
     wanted = target_rate * (1 + headroom)
-    replicas = _at_most(wanted, kept)
+    replicas = at_most(wanted, kept)
     each = target_rate / replicas
     return Sizing(
         replicas=replicas,
@@ -26,7 +26,7 @@ def sizing(target_rate: float, headroom: float, kept: float, broken: float | Non
         utilization=each / kept,
         imbalance=max(1.0, kept / each),
         one_down=_one_down(target_rate, replicas, kept, broken),
-        with_one_spare=_at_most(target_rate, kept) + 1,
+        with_one_spare=at_most(target_rate, kept) + 1,
     )
 
 
@@ -42,7 +42,7 @@ def plan_cost(sized: Sizing, target_rate: float, usd_per_hour: float, output_tok
     )
 
 
-def _at_most(load: float, each: float) -> int:
+def at_most(load: float, each: float) -> int:
     """The fewest that get at most `each`."""
     return max(1, math.ceil(load / each * (1 - _ROUNDING)))
 

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from latency_profile.slo.structure import Outcome
 
-PLAN_VERSION = "1.0"
+PLAN_VERSION = "1.1"
 
 Count = Annotated[int, Meta(ge=1)]
 Rate = Annotated[float, Meta(gt=0)]
@@ -49,22 +49,55 @@ class Evidence(_Whole, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="why it does not keep them, or tells nothing; empty where it keeps them")]
 
 
+class Searched(_Whole, frozen=True, kw_only=True):
+    """A capacity that was searched for (--find-capacity) with these very objectives: requests/s of all that was
+    measured together. Of several searches the widest that they leave open."""
+
+    files: Annotated[list[str], Meta(description="the profiles'")]
+    low: Annotated[
+        Rate,
+        Meta(description="the lower end of its interval; where no rate broke them, the highest that clearly kept them"),
+    ]
+    high: Annotated[Rate | None, Meta(description="the upper end; null: no rate broke them")]
+    confidence: Annotated[float, Meta(gt=0, lt=1, description="of the interval")]
+    text: Annotated[list[str], Meta(description="what each search came to, a sentence each")]
+
+
+class InFlight(_Whole, frozen=True, kw_only=True):
+    """A target in requests in flight, and the rate that it comes to by Little's law: rate × mean E2E."""
+
+    target: Annotated[float, Meta(gt=0, description="in flight at all replicas together")]
+    per_replica: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="of the replicas that it takes, without headroom; null where nothing is `carried`"),
+    ]
+    e2e_mean_s: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="from due, at a replica's rate at the target; between measured rates interpolated. Null where "
+            "nothing is `carried`"
+        ),
+    ]
+
+
 class Carried(_Whole, frozen=True, kw_only=True):
-    """What one replica carries, requests/s: at least `kept`, and less than `broken`, where that was measured."""
+    """What one replica carries, requests/s: at least `kept`, and less than `broken`, where that is known."""
 
     kept: Annotated[
         Rate,
         Meta(
-            description="the highest measured rate that keeps all objectives, no lower one breaking them: the rate "
-            "asked for, or what its plan offered in the window where that was less"
+            description="by points: the highest measured rate that keeps all objectives, no lower one breaking them: "
+            "the rate asked for, or what its plan offered in the window where that was less. By a search: its `low`"
         ),
     ]
-    kept_of: Annotated[float, Meta(description="the rate asked for at that point, of all that was measured together")]
+    kept_of: Annotated[
+        float, Meta(description="the rate asked for at that point, or `low`: of all that was measured together")
+    ]
     broken: Annotated[
         Rate | None,
         Meta(
-            description="the lowest measured rate that breaks them or saturates: as asked for, or as offered where "
-            "that was more; null: none does"
+            description="by points: the lowest measured rate that breaks them or saturates: as asked for, or as "
+            "offered where that was more; null: none does. By a search: its `high`, which it may just carry"
         ),
     ]
     unresolved: Annotated[
@@ -78,6 +111,13 @@ class Carried(_Whole, frozen=True, kw_only=True):
         Meta(
             description="rates above `broken` that keep the objectives all the same: the curve is not monotone, and "
             "they are not used"
+        ),
+    ]
+    broken_below: Annotated[
+        list[Rate],
+        Meta(
+            description="by a search: rates up to `kept` at which a single point breaks them all the same, which the "
+            "search weighs against its other points"
         ),
     ]
 
@@ -128,12 +168,19 @@ class ReplicaPlan(_Whole, frozen=True, kw_only=True):
     """How many replicas a target load takes."""
 
     schema_version: Annotated[str, Meta(pattern=r"^1\.\d+$")]
-    target_rate: Annotated[Rate, Meta(description="requests/s of all replicas together")]
+    target_rate: Annotated[
+        Rate | None,
+        Meta(description="requests/s of all replicas together; null: of `in_flight`, where nothing is `carried`"),
+    ]
+    in_flight: Annotated[InFlight | None, Meta(description="of --target-concurrency; null: the target is a rate")]
     headroom: Annotated[float, Meta(ge=0, description="share of the target that is added to it")]
     objectives: Annotated[list[str], Meta(description="METRIC:STAT<LIMIT each")]
     measured_replicas: Annotated[Count, Meta(description="that served together at each point (--measured-replicas)")]
     urls: Annotated[Count, Meta(description="URLs that requests went to in turn")]
     points: list[Evidence]
+    searched: Annotated[
+        Searched | None, Meta(description="what `carried` rests on; null: on the points, as no search is to be used")
+    ]
     carried: Annotated[Carried | None, Meta(description="of one replica; null: no measured rate keeps the objectives")]
     sizing: Annotated[Sizing | None, Meta(description="null without `carried`")]
     cost: Annotated[PlanCost | None, Meta(description="null without a price or `sizing`")]

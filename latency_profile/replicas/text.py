@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 
 from latency_profile.cost.per_token import digits
 from latency_profile.cost.text import table
-from latency_profile.replicas.structure import Carried, Evidence, PlanCost, ReplicaPlan, Sizing
+from latency_profile.replicas.structure import Carried, Evidence, PlanCost, ReplicaPlan, Searched, Sizing
 from latency_profile.slo.structure import Outcome
 
 
 def lines(found: ReplicaPlan) -> Iterator[str]:
     """The points, what one replica carries, how many it takes, what they cost, and what that rests on."""
-    wanted = _rate(found.target_rate * (1 + found.headroom))
-    yield f"Replicas for {_rate(found.target_rate)}, with a headroom of {found.headroom:.3g} for {wanted}"
+    yield f"Replicas for {_target(found)}"
     yield f"Objectives: {', '.join(found.objectives)}"
     yield ""
     yield from table(["load", "offered", "objectives", "verdict", "why"], [_row(each) for each in found.points])
@@ -19,11 +18,21 @@ def lines(found: ReplicaPlan) -> Iterator[str]:
     if found.carried is None or found.sizing is None:
         yield from _nothing(found)
         return
-    yield from _carried(found.carried)
+    yield from _carried(found.carried) if found.searched is None else _by_search(found.carried, found.searched)
     yield from _sizing(found.carried, found.sizing)
     yield _cost(found.cost)
     yield ""
     yield from (f"- {each.rstrip('.')}." for each in found.assumptions)
+
+
+def _target(found: ReplicaPlan) -> str:
+    if found.target_rate is None:
+        assert found.in_flight is not None
+        return f"{found.in_flight.target:.4g} requests in flight, with a headroom of {found.headroom:.3g}"
+    wanted = _rate(found.target_rate * (1 + found.headroom))
+    rate = f"{_rate(found.target_rate)}, with a headroom of {found.headroom:.3g} for {wanted}"
+    of = found.in_flight
+    return rate if of is None else f"{of.target:.4g} requests in flight, of {of.e2e_mean_s:.4g} s each: {rate}"
 
 
 def _row(of: Evidence) -> list[str]:
@@ -62,6 +71,25 @@ def _carried(of: Carried) -> Iterator[str]:
         yield (
             f"The curve is not monotone: {_listed(of.not_monotone)} req/s a replica keep the objectives too, above one "
             "that breaks them. They are not used."
+        )
+
+
+def _by_search(of: Carried, found: Searched) -> Iterator[str]:
+    whose = "the search for the capacity" if len(found.files) == 1 else f"{len(found.files)} searches for the capacity"
+    if of.broken is None:
+        yield (
+            f"By {whose}, one replica keeps all objectives at {_rate(of.kept)}, the highest rate that was tried: it "
+            "may carry more, for less."
+        )
+    else:
+        yield (
+            f"By {whose}, one replica keeps all objectives at {_rate(of.kept)}, the lower end of the "
+            f"{found.confidence:.0%} interval; it may carry {_rate(of.broken)} at most, the upper end."
+        )
+    if of.broken_below:
+        yield (
+            f"Points at {_listed(of.broken_below)} req/s a replica break the objectives all the same; the search "
+            "weighs them against its others."
         )
 
 

@@ -1,0 +1,107 @@
+"""What a search for the capacity (--find-capacity) says of what one replica carries. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.text import capacity_text
+from latency_profile.replicas.structure import Carried, Evidence, Searched
+from latency_profile.slo.grammar import Objective, parse
+from latency_profile.slo.structure import Outcome
+
+_Asked = frozenset[tuple[str, float | None, float | None]]
+
+
+class _Point(msgspec.Struct):
+    request_rate: float | None
+
+
+class _Slo(msgspec.Struct):
+    objectives: list[str]
+
+
+class _Profile(msgspec.Struct):
+    points: list[_Point]
+    slo: _Slo | None = None
+    capacity: Capacity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What one profile's search for a rate came to. capacity: of all that was measured together."""
+
+    file: str
+    capacity: Capacity
+    objectives: _Asked
+
+
+def search_of(data: bytes, file: str) -> Search | None:
+    """Of a profile's JSON; None where it has none, or one that is no rate, and where another version wrote it."""
+    try:
+        profile = msgspec.json.decode(data, type=_Profile)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    rates = all(point.request_rate is not None for point in profile.points)
+    if profile.capacity is None or profile.slo is None or not rates:
+        return None
+    return Search(file, profile.capacity, _asked(map(parse, profile.slo.objectives)))
+
+
+def of_objectives(searches: Iterable[Search], objectives: Sequence[Objective]) -> Searched | None:
+    """What the searches for these objectives say together: the lowest rate that all of them vouch for, and the highest
+    that any leaves open. None where none of them is answered by a rate that is kept."""
+    asked = _asked(objectives)
+    told = [
+        (search, low)
+        for search in searches
+        if search.objectives == asked and search.capacity.answered and (low := _low(search.capacity)) is not None
+    ]
+    if not told:
+        return None
+    highs = [search.capacity.high for search, _ in told if search.capacity.high is not None]
+    return Searched(
+        files=[search.file for search, _ in told],
+        low=min(low for _, low in told),
+        high=max(highs) if len(highs) == len(told) else None,
+        confidence=min(search.capacity.confidence for search, _ in told),
+        text=[capacity_text(search.capacity) for search, _ in told],
+    )
+
+
+def unused(searches: Iterable[Search], objectives: Sequence[Objective]) -> list[str]:
+    """Why the number does not rest on these, a sentence each."""
+    asked = _asked(objectives)
+    return [
+        f"The search in {search.file} was for other objectives: the number rests on points"
+        if search.objectives != asked
+        else f"The search in {search.file} gives no rate that is kept, and the number rests on points. It said: "
+        f"{capacity_text(search.capacity)}"
+        for search in searches
+        if search.objectives != asked or not search.capacity.answered or _low(search.capacity) is None
+    ]
+
+
+def carried_by(found: Searched, told: Sequence[Evidence], replicas: int) -> Carried:
+    """By one of the `replicas` that served together. told: what the points say, the search's own among them."""
+    broken = {each.request_rate for each in told if each.outcome is Outcome.BROKEN or each.saturated}
+    return Carried(
+        kept=found.low / replicas,
+        kept_of=found.low,
+        broken=None if found.high is None else found.high / replicas,
+        unresolved=[],
+        skipped=[],
+        not_monotone=[],
+        broken_below=sorted(rate / replicas for rate in broken if rate is not None and rate <= found.low),
+    )
+
+
+def _low(of: Capacity) -> float | None:
+    """The rate that it vouches for; where no rate broke anything, the highest that was kept."""
+    return of.low if of.low is not None else of.highest_kept
+
+
+def _asked(objectives: Iterable[Objective]) -> _Asked:
+    """Equal where the same is asked for: 0.5s is 500ms."""
+    return frozenset((each.figure, each.level, each.limit_ms) for each in objectives)
