@@ -214,6 +214,13 @@ def test_names_that_lead_out_of_the_folder_are_no_files(
     assert not list(tmp_path.rglob("outside.json"))
 
 
+def test_files_of_this_machine_take_no_room_for_copies(
+    run_folder: Path, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert told("cost", run_folder)[0] == told("comparable", *run_folder.glob("*qps*.json"))[0] == Exit.DONE
+
+
 def test_a_url_of_a_file_system_is_a_place_too(run_folder: Path, told: Told) -> None:
     assert told("cost", f"file://{run_folder}") == told("cost", run_folder)
 

@@ -136,6 +136,19 @@ def test_nights_in_a_bucket(nightly: Path, tmp_path: Path, bucket: str, report: 
     assert line in page.text and nights_drawn(page) == NIGHTS
 
 
+def test_nights_that_are_left_out_are_named_as_they_are_known(
+    nightly: Path, tmp_path: Path, bucket: str, report: Report
+) -> None:
+    folder = copied(nightly, tmp_path / "results")
+    [path] = (folder / "run-3").glob("*-profile-*.json")
+    profile = json.loads(path.read_text())
+    for point in profile["points"]:
+        point["verdict"]["verdict"] = "FAILED"
+    path.write_text(json.dumps(profile))
+    _, page, _ = report(in_bucket(bucket, folder))
+    assert page.tables["Nights that were left out"][1][1] == f"run-3/{path.name}"
+
+
 def test_nights_in_a_bucket_take_no_records(
     nightly: Path, gcs: str, bucket: str, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:

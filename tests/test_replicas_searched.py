@@ -83,6 +83,8 @@ def test_a_search_without_an_answer_leaves_it_to_the_points(
     found = as_json(capsys, searched(tmp_path, capacity(14.0, 16.0, ended)), "--target-rate=60")
     assert found["searched"] is None and found["carried"]["kept"] == 10
     assert any("gives no rate that is kept" in each for each in found["assumptions"])
+    _, out, _ = told(capsys, tmp_path, "--target-rate=60", "--slo=e2e:p50<1ms")
+    assert "No number of replicas" in out and "was for other objectives" in out
     none = as_json(capsys, searched(tmp_path / "none", None), "--target-rate=60")
     assert none["searched"] is None and none["carried"]["kept"] == 10
     assert not any("search" in each for each in none["assumptions"])

@@ -46,9 +46,10 @@ def comparisons_of(points: Sequence[Seen], store: Callable[[Path], Readable], sa
 
 def _section(profiles: Sequence[Path], store: Callable[[Path], Readable], say: Say) -> Section | None:
     """profiles: files of one fingerprint, oldest first."""
-    there = [night for path in profiles if (night := _night(path)) is not None]
-    if not there or there[-1].file != str(profiles[-1]):
+    known = {path: night for path in profiles if (night := _night(path)) is not None}
+    if profiles[-1] not in known:
         return None
+    there = list(known.values())
     *given, tonight = there
     folder = profiles[-1].parent
     root = folder.parent if _is_of_run(folder) else folder
@@ -68,7 +69,7 @@ def _section(profiles: Sequence[Path], store: Callable[[Path], Readable], say: S
 
 def _night(path: Path) -> Night | None:
     try:
-        return read(path.read_bytes(), str(path))
+        return read(path.read_bytes(), f"{path.parent.name}/{path.name}")
     except (OSError, UsageError):  # of another version: the page says so of its points
         return None
 

@@ -52,15 +52,11 @@ def plan(
     found = carried(told, replicas) if searched is None else carried_by(searched, told, replicas)
     rate, in_flight = _target(target, points, told, found, headroom, replicas)
     sized = cost = None
-    assumptions: list[str] = []
+    assumptions = list(searched.text) if searched else unused(searches, objectives)
     if found is not None and rate is not None:
         sized, nearest = sizing(rate, headroom, found.kept, found.broken), _nearest(points, told, found)
         cost = _cost(sized, nearest, rate, replicas, price_per_hour_usd)
-        assumptions = [
-            *(searched.text if searched else unused(searches, objectives)),
-            *_assumptions(nearest, sized, replicas),
-            *(_OF_IN_FLIGHT if in_flight else ()),
-        ]
+        assumptions += [*_assumptions(nearest, sized, replicas), *(_OF_IN_FLIGHT if in_flight else ())]
     return ReplicaPlan(
         schema_version=PLAN_VERSION,
         target_rate=rate,

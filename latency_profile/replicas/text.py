@@ -17,11 +17,16 @@ def lines(found: ReplicaPlan) -> Iterator[str]:
     yield ""
     if found.carried is None or found.sizing is None:
         yield from _nothing(found)
+        yield from _assumptions(found)
         return
     yield from _carried(found.carried) if found.searched is None else _by_search(found.carried, found.searched)
     yield from _sizing(found.carried, found.sizing)
     yield _cost(found.cost)
     yield ""
+    yield from _assumptions(found)
+
+
+def _assumptions(found: ReplicaPlan) -> Iterator[str]:
     yield from (f"- {each.rstrip('.')}." for each in found.assumptions)
 
 

@@ -8,7 +8,7 @@ where it is from. Records are large, and copied only where they are asked for.
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +90,10 @@ def split(place: str) -> tuple[str, str]:
 def at_hand(places: Iterable[str]) -> Iterator["AtHand"]:
     """The places as local ones, until the block ends. Raises UsageError for what is not there, ServerUnavailable for
     what cannot be read. A UsageError of the block names files as their owner knows them."""
-    with tempfile.TemporaryDirectory(prefix="latency-profile-") as made:
-        here = AtHand(Path(made))
+    places = list(places)
+    remote = any("://" in place for place in places)  # else nothing is written, and nothing need be writable
+    with tempfile.TemporaryDirectory(prefix="latency-profile-") if remote else nullcontext() as made:
+        here = AtHand(None if made is None else Path(made))
         try:
             here.take(places)
             yield here
@@ -118,8 +120,9 @@ class _Near:
 class AtHand:
     """Places of results on this machine: those that lie here already, and copies of the others."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder  # for the copies
+    def __init__(self, folder: Path | None) -> None:
+        """folder: for the copies; None: there will be none."""
+        self._folder = folder
         self._schemes: set[str] = set()
         self._later: list[_Remote] = []  # records
         self._files_of: dict[Path, Store] = {}  # folders of which only files were named
@@ -132,7 +135,7 @@ class AtHand:
 
     def named(self, path: Path) -> str:
         """Where a file is, as its owner knows it."""
-        if not path.is_relative_to(self._folder):
+        if self._folder is None or not path.is_relative_to(self._folder):
             return str(path)
         scheme, *rest = path.relative_to(self._folder).parts
         return f"{scheme}://{'/'.join(rest)}"
@@ -140,12 +143,13 @@ class AtHand:
     def in_words(self, text: str) -> str:
         """The text with every copy named as by `named`."""
         for scheme in self._schemes:
-            text = text.replace(f"{self._folder / scheme}/", f"{scheme}://")
+            text = text.replace(f"{self._folder}/{scheme}/", f"{scheme}://")
         return text
 
     def around(self, folder: Path) -> Readable:
         """What lies in a folder, copied or not. Raises UsageError."""
-        return opened(self.named(folder)) if folder.is_relative_to(self._folder) else _Near(folder)
+        place = self.named(folder)
+        return opened(place) if "://" in place else _Near(folder)
 
     def with_profiles(self) -> None:
         """Copies the profiles' files, comparisons and indexes that lie beside files which were named alone."""
@@ -172,6 +176,7 @@ class AtHand:
             raise UsageError(f"RESULTS: got {place}, takes {_LOCATION.takes}")
         if scheme == "file":
             return f"/{'/'.join(parts)}"
+        assert self._folder is not None
         self._schemes.add(scheme)
         path = self._folder.joinpath(scheme, *parts)
         folder, name = split(place)
