@@ -123,7 +123,7 @@ def test_a_stored_comparison_finds_the_nights_that_it_names(nightly: Path, tmp_p
     assert "profiles of 1 of these nights are not there" in report(folder / "run-6")[1].text
 
 
-def test_nights_in_a_bucket(nightly: Path, tmp_path: Path, bucket: str, report: Report) -> None:
+def test_a_bucket_of_runs_shows_their_nights(nightly: Path, tmp_path: Path, bucket: str, report: Report) -> None:
     url = in_bucket(bucket, nightly)
     for place in (url, f"{url}/run-6", f"gs://{bucket}"):
         code, page, err = report(place)

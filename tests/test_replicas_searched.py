@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from latency_profile import results
-from latency_profile.capacity.structure import Capacity, Ended
+from latency_profile.capacity.structure import Capacity, Ended, Of
 from latency_profile.errors import Exit
 from latency_profile.replicas.in_flight import Curve, Measured
 from latency_profile.replicas.searched import of_objectives, search_of
@@ -121,7 +121,7 @@ def test_what_is_no_search_for_a_rate(tmp_path: Path) -> None:
     profile = msgspec.json.decode(path.read_bytes())
     assert search_of(path.read_bytes(), "a") is not None
     for changed in (
-        {"points": [{"request_rate": None, "concurrency": 8}]},
+        {"capacity": profile["capacity"] | {"of": Of.CONCURRENCY.value}},
         {"capacity": profile["capacity"] | {"new": 1}},
         {"slo": None},
     ):

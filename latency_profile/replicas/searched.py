@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.structure import Capacity, Of
 from latency_profile.capacity.text import capacity_text
 from latency_profile.replicas.structure import Carried, Evidence, Searched
 from latency_profile.slo.grammar import Objective, parse
@@ -14,16 +14,11 @@ from latency_profile.slo.structure import Outcome
 _Asked = frozenset[tuple[str, float | None, float | None]]
 
 
-class _Point(msgspec.Struct):
-    request_rate: float | None
-
-
 class _Slo(msgspec.Struct):
     objectives: list[str]
 
 
 class _Profile(msgspec.Struct):
-    points: list[_Point]
     slo: _Slo | None = None
     capacity: Capacity | None = None
 
@@ -38,15 +33,15 @@ class Search:
 
 
 def search_of(data: bytes, file: str) -> Search | None:
-    """Of a profile's JSON; None where it has none, or one that is no rate, and where another version wrote it."""
+    """Of a profile's JSON; None where it has none, or one of requests in flight, and where another version wrote it."""
     try:
         profile = msgspec.json.decode(data, type=_Profile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    rates = all(point.request_rate is not None for point in profile.points)
-    if profile.capacity is None or profile.slo is None or not rates:
+    found = profile.capacity
+    if found is None or found.of is not Of.RATE or profile.slo is None:
         return None
-    return Search(file, profile.capacity, _asked(map(parse, profile.slo.objectives)))
+    return Search(file, found, _asked(map(parse, profile.slo.objectives)))
 
 
 def of_objectives(searches: Iterable[Search], objectives: Sequence[Objective]) -> Searched | None:
