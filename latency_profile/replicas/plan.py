@@ -20,8 +20,9 @@ _SPLIT = {  # what becomes of arrivals that a balancer splits, by how they came 
     "constant": "arrivals were evenly spaced when measured: any others, and those of a split stream are, take more",
 }
 _OF_IN_FLIGHT = (
-    "By Little's law, requests in flight are the rate times the mean E2E from due; between measured rates E2E is taken "
-    "to lie on a straight line, and no higher rate to have a lower one",
+    "By Little's law, requests in flight are the rate times the mean E2E from due. Between measured rates E2E is taken "
+    "to lie on a straight line, and no higher rate to have a lower one: where it bends upward, a part of the headroom "
+    "is used up by that",
     "What remains when one fails is told at the same rate. Users who wait for their answers send less as these take "
     "longer, so that it is no more than that",
 )
