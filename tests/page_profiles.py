@@ -71,7 +71,21 @@ class Page(HTMLParser):
 
     @property
     def figures(self) -> dict[str, Any]:
-        found = next(text for attributes, text in self.scripts if attributes.get("id") == "figures")
+        """Specification and data by place: of what is seen at once, and of what is folded."""
+        both = [self.packed(name) for name in ("figures", "folded")]
+        return {
+            place: {"spec": of["specs"][spec], "data": data}
+            for of in both
+            for place, (spec, data) in of["figures"].items()
+        }
+
+    @property
+    def folded(self) -> dict[str, str]:
+        """HTML of what is folded, where the page is too large to have it as it is."""
+        return self.packed("folded")["html"]
+
+    def packed(self, name: str) -> Any:
+        found = next(text for attributes, text in self.scripts if attributes.get("id") == name)
         return msgspec.json.decode(zlib.decompress(base64.b64decode(found)))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -142,7 +142,7 @@ def test_names_from_outside_are_text(report: Report, tmp_path: Path) -> None:
     _, page, _ = report(folder)
     assert model in page.text
     assert not {"img", "b", "i"} & {tag for tag, _ in page.tags}
-    assert len([tag for tag, _ in page.tags if tag == "script"]) == page.source.count("</script>") == 5
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == page.source.count("</script>") == 6
     assert any(model in name for name in page.figures["overview-ttft"]["data"]["points"]["profile"])
 
 

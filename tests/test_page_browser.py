@@ -13,11 +13,18 @@ from playwright.sync_api import Browser, Locator
 from playwright.sync_api import Page as Tab
 
 from latency_profile.cli import main
+from latency_profile.page import document
+from latency_profile.page.form import Form
 from tests.page_profiles import Page, steady, written
 from tests.servers.browser import chromium
 
 SLO = {"slo": ["ttft:p90<120ms"]}
 OPENS_S = 2.0  # on a calm machine; held at five times that
+NEVER_IDLE = "window.requestIdleCallback = () => {}"
+DRAWN = "[...document.querySelectorAll('.plot')].filter(one => one.querySelector('svg')).length"
+SHIFTS = """window.shifts = [];
+new PerformanceObserver(list => window.shifts.push(...list.getEntries().map(one => one.value)))
+    .observe({ type: "layout-shift", buffered: true })"""
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +50,18 @@ def ready(tab: Tab) -> None:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, width: int = 1280, **context: Any) -> Iterator[Tab]:
-    """The page in a tab, drawn. Whatever it complains of, or fetches, fails the test."""
+def opened(browser: Browser, path: Path, width: int = 1280, first: str = "", **context: Any) -> Iterator[Tab]:
+    """The page in a tab, drawn. Whatever it complains of, or fetches, fails the test. first: a script that runs before
+    the page's."""
     complaints: list[str] = []
     tab = browser.new_page(viewport={"width": width, "height": 900}, **context)
+    tab.add_init_script(first)
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     tab.on("request", lambda request: None if request.url.startswith("file:") else complaints.append(request.url))
     tab.goto(path.as_uri())
-    ready(tab)
+    if first != NEVER_IDLE:
+        ready(tab)
     yield tab
     tab.close()
     assert complaints == []
@@ -89,6 +99,67 @@ def test_it_opens_at_once_and_draws_every_figure(browser: Browser, path: Path) -
         for name in Page(path).figures:
             if name.startswith("overview-"):
                 assert tab.locator(f'[data-figure="{name}"] svg').count() == 1, name
+
+
+def test_what_is_out_of_view_is_drawn_when_it_comes_into_view(browser: Browser, path: Path) -> None:
+    """On a machine that is never idle, on which nothing is drawn ahead."""
+    with opened(browser, path, first=NEVER_IDLE) as tab:
+        plot(tab, "throughput-ttft").locator("svg").wait_for()
+        last = tab.locator('.plot[data-figure^="overview-"]').last
+        assert last.locator("svg").count() == 0
+        last.scroll_into_view_if_needed()
+        last.locator("svg").wait_for()
+        assert tab.evaluate(DRAWN) < tab.locator('.plot[data-figure^="overview-"]').count()
+        tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert tab.evaluate(DRAWN) == tab.locator(".plot").count() > 100
+        tab.evaluate("dispatchEvent(new Event('afterprint'))")
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_nothing_jumps_while_figures_are_drawn(browser: Browser, path: Path, width: int) -> None:
+    """Cumulative layout shift: below 0.1 is good (https://web.dev/articles/cls)."""
+    with opened(browser, path, width, first=SHIFTS) as tab:
+        grown = tab.evaluate(
+            "[...document.querySelectorAll('.plot')].filter(one => one.querySelector('svg'))"
+            ".map(one => one.offsetHeight - parseInt(one.style.minHeight))"
+        )
+        assert max(grown) <= 2, "the room that was kept is what a figure takes"
+        assert sum(tab.evaluate("window.shifts")) < 0.1
+
+
+@pytest.fixture(scope="module", name="large")
+def of_packed_folds(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same profiles as a page that packs what is folded."""
+    page = tmp_path_factory.mktemp("packed") / "report.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document, "FORMS", (Form(),))
+        assert main(["report", str(path.parent / "results"), "-o", str(page)]) == 0
+    assert page.stat().st_size < path.stat().st_size
+    return page
+
+
+def test_a_packed_point_is_the_same_once_it_is_unfolded(browser: Browser, path: Path, large: Path) -> None:
+    def shown(of: Path) -> tuple[str, int]:
+        with opened(browser, of) as tab:
+            point = tab.locator("details.point", has_text="80 req/s")
+            point.locator("> summary").focus()
+            tab.keyboard.press("Enter")
+            point.locator(".plot svg").first.wait_for()
+            ready(tab)
+            point.get_by_text("Numbers", exact=True).last.click()
+            return point.inner_text(), point.locator(".plot svg").count()
+
+    assert shown(large) == shown(path)
+
+
+def test_a_packed_page_is_printed_whole(browser: Browser, path: Path, large: Path) -> None:
+    def printed(of: Path) -> str:
+        with opened(browser, of) as tab:
+            tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+            assert tab.evaluate(DRAWN) == tab.locator(".plot").count() > 100
+            return str(tab.evaluate("[...document.querySelectorAll('td, th')].map(cell => cell.textContent).join()"))
+
+    assert printed(large) == printed(path)
 
 
 def test_a_legend_entry_filters_by_click_and_by_keyboard(tab: Tab) -> None:

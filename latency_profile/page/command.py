@@ -64,7 +64,9 @@ def _report(here: AtHand, output: Path, folder: Path | None, draw: Draw | None) 
     _write(output, document(points, unread, more, without_profile(points), nights, capacities_of(points)))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)
-        figures += [figure for sections in (*more, nights) for section in sections for figure in section.figures]
+        figures += [
+            figure for sections in (*more.sections, nights) for section in sections for figure in section.figures
+        ]
         for name, data in draw(figures):
             _write(folder / name, data)
     return _code(points, unread)

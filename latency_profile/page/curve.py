@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from latency_profile.page.figure import Cell, Figure, TextTable
+from latency_profile.report.line import UNUSABLE
 
 # Those that must not be used are drawn hollow.
 SHAPES = {
@@ -20,7 +21,15 @@ SHAPES = {
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])  # the first line of a figure is solid
 WIDE = 16.0  # loads whose highest is so many times the lowest stand on a logarithmic axis
 STEEP = 30.0  # and so do latencies
+CROWDED = 20  # loads from which marks are smaller
+ROOM = (0.07, 0.08)  # that a label takes of the axes' lengths
 NOTHING = "–"
+
+# A logarithmic axis begins and ends where the marks do, not at the next power of ten: two thirds of it would be empty.
+_LINEAR = {"scale": {"type": "linear", "zero": True}, "axis": {"tickCount": 6}}
+_LOGARITHMIC = {"scale": {"type": "log", "nice": False, "padding": 14}, "axis": {"tickCount": 6}}
+_HOLLOW = {"test": f"indexof({sorted(UNUSABLE)}, datum.value) >= 0", "value": "transparent"}
+_KEY = {"encode": {"symbols": {"update": {"fill": [_HOLLOW, {"value": "#808080"}], "stroke": {"value": "#808080"}}}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +54,8 @@ class Mark:
 class Axis:
     title: str  # with its unit
     logarithmic: bool = False
-    decades: int = 1  # of a logarithmic one
     ticks: tuple[float, ...] = ()  # where the points stand, where those are loads
+    either: bool = False  # whether it may be logarithmic too: the page has a switch
 
 
 def load_axis(title: str, loads: Sequence[float]) -> Axis:
@@ -59,9 +68,8 @@ def upwards(title: str, marks: Sequence[Mark]) -> Axis:
     """The axis of latencies, and of all that may be far apart: logarithmic where marks are, and nothing is at 0."""
     values = [mark.y for mark in marks]
     ends = [end for mark in marks for end in (mark.y, mark.low, mark.high) if end is not None]
-    if not ends or min(ends) <= 0 or max(values) <= STEEP * min(values):
-        return Axis(title)
-    return Axis(title, True, math.ceil(math.log10(max(ends))) - math.floor(math.log10(min(ends))))
+    either = bool(ends) and min(ends) > 0
+    return Axis(title, either and max(values) > STEEP * min(values), either=either)
 
 
 def curve(
@@ -85,7 +93,7 @@ def curve(
         title=title,
         reading=reading,
         spec=_spec(x, y, marks, lines, profiles, labelled),
-        data={"points": _columns(marks)},
+        data={"points": {**_columns(marks), **({"label": _labels(marks, lines[0], y)} if labelled else {})}},
         table=_table(y.title, marks, lines),
     )
 
@@ -106,6 +114,27 @@ def _columns(marks: Sequence[Mark]) -> Mapping[str, list[Cell]]:
         "band": bands,
         "open": [mark.low is not None and mark.high is None for mark in drawn],
     }
+
+
+def _labels(marks: Sequence[Mark], line: str, y: Axis) -> list[Cell]:
+    """The loads that are written beside their marks: those that have the room, from the lowest on."""
+    drawn = [mark for mark in marks if mark.x is not None]
+    across = _share([mark.x or 0.0 for mark in drawn])
+    up = _share([math.log(mark.y) if y.logarithmic else mark.y for mark in drawn])
+    kept: list[tuple[float, float]] = []
+    labels: list[Cell] = []
+    for mark, *at in zip(drawn, across, up, strict=True):
+        free = all(abs(at[0] - of[0]) > ROOM[0] or abs(at[1] - of[1]) > ROOM[1] for of in kept)
+        labels.append(mark.load if mark.line == line and free else None)
+        if labels[-1] is not None:
+            kept.append((at[0], at[1]))
+    return labels
+
+
+def _share(values: Sequence[float]) -> list[float]:
+    """Of the way from the least to the most."""
+    least, length = min(values, default=0.0), max(values, default=0.0) - min(values, default=0.0)
+    return [(value - least) / (length or 1.0) for value in values]
 
 
 def _spec(
@@ -137,19 +166,13 @@ def _spec(
         else {"type": "linear", "padding": 12, "nice": False, "zero": False},
         "axis": {"values": list(x.ticks)} if x.ticks else {"tickCount": 6},
     }
-    up = {
-        "field": "y",
-        "type": "quantitative",
-        "title": y.title,
-        "scale": {"type": "log"} if y.logarithmic else {"type": "linear", "zero": True},
-        "axis": {"tickCount": y.decades if y.decades > 1 else 6},  # so many decades have a tick each
-    }
+    up = {"field": "y", "type": "quantitative", "title": y.title, **(_LOGARITHMIC if y.logarithmic else _LINEAR)}
     shape = {
         "field": "verdict",
         "type": "nominal",
         "scale": {"domain": verdicts, "range": [SHAPES[verdict] for verdict in verdicts]},
         "title": None,
-        "legend": {} if len(verdicts) > 1 else None,
+        "legend": _KEY if len(verdicts) > 1 else None,
     }
     tooltip = [
         {"field": "profile", "title": "profile"},
@@ -160,11 +183,12 @@ def _spec(
         {"field": "verdict", "title": "verdict"},
     ]
     apart = [{"field": "profile"}, {"field": "line"}]
+    size = 70 if len({mark.x for mark in marks}) <= CROWDED else 40
 
     def point(which: str, filled: bool) -> dict[str, Any]:
         return {
             "transform": [{"filter": which}],
-            "mark": {"type": "point", "filled": filled, "size": 70, "strokeWidth": 1.8, "opacity": 1},
+            "mark": {"type": "point", "filled": filled, "size": size, "strokeWidth": 1.8, "opacity": 1},
             "encoding": {"color": colour, "shape": shape, "tooltip": tooltip},
         }
 
@@ -203,12 +227,13 @@ def _spec(
     if labelled and not several:
         layers.append(
             {
-                "transform": [{"filter": {"field": "line", "equal": lines[0]}}],
+                "transform": [{"filter": "isValid(datum.label)"}],
                 "mark": {"type": "text", "dy": 16 if len(lines) > 1 else -14},
-                "encoding": {"text": {"field": "load"}},
+                "encoding": {"text": {"field": "label"}},
             }
         )
-    return {"data": {"name": "points"}, "encoding": {"x": across, "y": up}, "layer": layers[labelled:]}
+    spec = {"data": {"name": "points"}, "encoding": {"x": across, "y": up}, "layer": layers[labelled:]}
+    return {**spec, "usermeta": {"linear": _LINEAR, "logarithmic": _LOGARITHMIC}} if y.either else spec
 
 
 def _table(unit: str, marks: Sequence[Mark], lines: Sequence[str]) -> TextTable:

@@ -5,18 +5,20 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from latency_profile import __version__
 from latency_profile.capacity.structure import Capacity
+from latency_profile.errors import UsageError
 from latency_profile.page import bundle
 from latency_profile.page.each_point import told
-from latency_profile.page.figure import Figure
+from latency_profile.page.form import FORMS, LIMIT_BYTES, Form
 from latency_profile.page.headline import headline
-from latency_profile.page.html import element, island, packed, table, text
+from latency_profile.page.html import element, island, packed_text, table, text
+from latency_profile.page.in_depth import InDepth
 from latency_profile.page.names import profile_name, series_names, server_of, started
 from latency_profile.page.origin import different, origins
 from latency_profile.page.overview import overview
+from latency_profile.page.parts import Parts
 from latency_profile.page.points_table import points_tables
 from latency_profile.page.section import Section
 from latency_profile.page.seen import Seen, Unread, profiles_of
@@ -28,6 +30,12 @@ _ASIDE = Path(__file__).parent
 
 
 @cache
+def _library() -> str:
+    """The plotting library, which is most of a small page."""
+    return packed_text(bundle.script(), "library")
+
+
+@cache
 def _file(name: str) -> str:
     return (_ASIDE / name).read_text(encoding="utf-8")
 
@@ -35,45 +43,25 @@ def _file(name: str) -> str:
 def document(
     points: Sequence[Seen],
     unread: Sequence[Unread] = (),
-    more: Sequence[Sequence[Section]] = (),
+    more: InDepth | None = None,
     notices: Sequence[str] = (),
     comparisons: Sequence[Section] = (),
     capacities: Mapping[str, Capacity] | None = None,
 ) -> bytes:
-    """points: in the order in which the tables have them. more: further sections of each point, if of any; names
-    of their figures are unique in the page. notices: what else is to be said at the top. comparisons: with earlier
-    nights. capacities: what searches came to, by profile."""
-    page = _Page(points, unread, more, notices, comparisons, capacities or {})
-    scripts = [bundle.script(), _file("page.js")]
-    body = page.body()
-    head = [
-        '<meta charset="utf-8">',
-        element_alone("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        '<meta name="color-scheme" content="light dark">',
-        element_alone("meta", name="generator", content=f"latency-profile {__version__}"),
-        element("title", text(page.title)),
-        f"<style>{_file('page.css')}</style>",
-    ]
-    tail = [
-        packed(page.figures, "figures"),
-        island({theme: config(theme) for theme in ("light", "dark")}, "themes"),
-        f'<script type="text/plain" id="licences">{text(_file("vega-licences.txt"))}</script>',
-        *(f"<script>{script}</script>" for script in scripts),
-    ]
-    made = [
-        "<!doctype html>",
-        '<html lang="en">',
-        "<head>",
-        *head,
-        "</head>",
-        "<body>",
-        body,
-        *tail,
-        "</body>",
-        "</html>",
-    ]
-    return ("\n".join(made) + "\n").encode()
+    """The page, in the richest form that LIMIT_BYTES holds; it says what it has not.
+
+    points: in the order in which the tables have them. more: further sections of each point, if of any; names of
+    their figures are unique in the page. notices: what else is to be said at the top. comparisons: with earlier nights.
+    capacities: what searches came to, by profile. Raises UsageError where not even the tables fit."""
+    for form in FORMS:
+        page = _Page(points, unread, more or InDepth(), notices, comparisons, capacities or {}, form)
+        made = page.written()
+        if len(made) <= LIMIT_BYTES:
+            return made
+    raise UsageError(
+        f"RESULTS: got {len(points):,} points, of which the tables alone make a page of {len(made):,} bytes; takes what "
+        f"fits in {LIMIT_BYTES:,}"
+    )
 
 
 def element_alone(tag: str, /, **attributes: str) -> str:
@@ -92,15 +80,38 @@ class _Page:
         self,
         points: Sequence[Seen],
         unread: Sequence[Unread],
-        more: Sequence[Sequence[Section]],
+        more: InDepth,
         notices: Sequence[str],
         comparisons: Sequence[Section],
         capacities: Mapping[str, Capacity],
+        form: Form,
     ) -> None:
         self._points, self._unread, self._more, self._notices = points, unread, more, notices
-        self._comparisons, self._capacities = comparisons, capacities
+        self._comparisons, self._capacities, self._form = comparisons, capacities, form
         self._names = series_names(points)
-        self.figures: dict[str, Any] = {}  # what the script draws, by the name of the place
+        self._parts = Parts(form)
+
+    def written(self) -> bytes:
+        script = _file("page.js")
+        head = [
+            '<meta charset="utf-8">',
+            element_alone("meta", http_equiv="Content-Security-Policy", content=_policy([bundle.script(), script])),
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            element_alone("meta", name="generator", content=f"latency-profile {__version__}"),
+            element("title", text(self.title)),
+            f"<style>{_file('page.css')}</style>",
+        ]
+        body = self._body()  # before what it has collected
+        tail = [
+            *self._parts.islands(),
+            island({theme: config(theme) for theme in ("light", "dark")}, "themes"),
+            _library(),
+            f'<script type="text/plain" id="licences">{text(_file("vega-licences.txt"))}</script>',
+            f"<script>{script}</script>",
+        ]
+        made = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", body, *tail, "</body>"]
+        return ("\n".join([*made, "</html>"]) + "\n").encode()
 
     @property
     def title(self) -> str:
@@ -108,7 +119,7 @@ class _Page:
         servers = dict.fromkeys(server_of(point) for point in self._points)
         return f"Latency profile: {', '.join(models)} by {', '.join(servers)}" if models else "Latency profile"
 
-    def body(self) -> str:
+    def _body(self) -> str:
         parts = [
             '<a class="skip" href="#main">Skip to the content</a>',
             self._header(),
@@ -151,7 +162,9 @@ class _Page:
             ),
             toolbar(self._points, list(self._names.values()), found.figures),
             element(
-                "div", *(self._figure(figure, f"overview-{figure.name}") for figure in found.figures), class_="grid"
+                "div",
+                *(self._parts.figure(figure, f"overview-{figure.name}") for figure in found.figures),
+                class_="grid",
             ),
             *(element("p", text(f"Not drawn. {line}"), class_="small") for line in found.absent),
             aria_labelledby="curves",
@@ -164,7 +177,10 @@ class _Page:
             aria_labelledby="points",
         )
         if self._comparisons:
-            compared = [self._section(section, f"nights-{k}") for k, section in enumerate(self._comparisons)]
+            compared = [
+                self._parts.section(section, f"nights-{k}", drawn=self._form.nights)
+                for k, section in enumerate(self._comparisons)
+            ]
             yield element("section", element("h2", "Earlier nights", id="nights"), *compared, aria_labelledby="nights")
         yield element("section", element("h2", "Provenance", id="origin"), *self._origin(), aria_labelledby="origin")
         yield element("section", element("h2", "Each point", id="each"), *self._each(), aria_labelledby="each")
@@ -204,36 +220,6 @@ class _Page:
                 "side by side was not asked, or not measured, alike (values under Provenance)."
             )
 
-    def _figure(self, figure: Figure, place: str) -> str:
-        self.figures[place] = {"spec": figure.spec, "data": figure.data}
-        made = table(figure.table, f"{figure.title}: numbers", hidden=True) if figure.table else ""
-        of = None if figure.table else place  # the script makes it of the figure's data, once somebody asks
-        numbers = element("details", element("summary", "Numbers"), made, data_numbers=of)
-        return element(
-            "figure",
-            element(
-                "figcaption", element("h3", text(figure.title)), element("p", text(figure.reading), class_="small")
-            ),
-            element(
-                "div", class_="plot", role="img", aria_label=f"{figure.title}. {figure.reading}", data_figure=place
-            ),
-            numbers,
-        )
-
-    def _section(self, section: Section, place: str, level: str = "h3") -> str:
-        return element(
-            "div",
-            element(level, text(section.heading)),
-            *(element("p", text(sentence)) for sentence in section.sentences),
-            *(table(named.table, named.caption) for named in section.tables),
-            element(
-                "div", *(self._figure(figure, f"{place}-{figure.name}") for figure in section.figures), class_="grid"
-            )
-            if section.figures
-            else "",
-            class_="part",
-        )
-
     def _reasons(self) -> Iterator[str]:
         """Why points are not VALID, and which objectives they do not keep."""
         said = []
@@ -254,21 +240,28 @@ class _Page:
         if apart is not None:
             yield element("div", table(apart, "Where the fingerprints differ"), class_="part")
         for number, section in enumerate(origins(self._points, self._names)):
-            yield self._section(section, f"origin-{number}")
+            made = self._parts.section(section, f"origin-{number}")
+            many = self._form.packed and self._several
+            yield self._parts.fold(f"origin-{number}", text(section.heading), made, class_="point") if many else made
 
     def _each(self) -> Iterator[str]:
+        for said in (*(self._more.said if self._form.each else ()), *self._form.said):
+            yield element("p", text(said))
+        if not self._form.each:
+            return
+        if self._form.packed:
+            yield element("noscript", element("p", "Points are unfolded by a script, which is off here."))
         for number, point in enumerate(self._points):
             name = f"{self._names[point.profile, point.model]}: " if self._several else ""
-            summary = element(
-                "summary",
-                text(f"{name}{point.load_name} "),
-                element("span", text(verdict_text(point.verdict)), class_="verdict"),
-            )
+            verdict = element("span", text(verdict_text(point.verdict)), class_="verdict")
             parts = [
-                self._section(section, f"point-{number}-{place}")
-                for place, section in enumerate((told(point), *(self._more[number] if self._more else ())))
+                self._parts.section(
+                    section, f"point-{number}-{place}", later=True, drawn=section.heading not in self._form.undrawn
+                )
+                for place, section in enumerate((told(point), *self._more.of(number)))
             ]
-            yield element("details", summary, *parts, class_="point", id=f"point-{number}")
+            key, summary = f"point-{number}", text(f"{name}{point.load_name} ") + verdict
+            yield self._parts.fold(key, summary, "".join(parts), class_="point", id=key)
 
     def _footer(self) -> str:
         versions = sorted({str(point.result.provenance.get("latency_profile")) for point in self._points})

@@ -60,6 +60,10 @@ def island(value: Any, name: str) -> str:
 
 def packed(value: Any, name: str) -> str:
     """The same at a tenth of its length: JSON, by zlib, in base 64. It is what most of a page would be."""
-    written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return packed_text(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")), name)
+
+
+def packed_text(written: str, name: str) -> str:
+    """Text likewise."""
     data = base64.b64encode(zlib.compress(written.encode(), 9)).decode()
     return f'<script type="application/octet-stream" id="{text(name)}">{data}</script>'

@@ -1,9 +1,19 @@
 "use strict";
 (async () => {
-  const themes = JSON.parse(document.getElementById("themes").textContent);
-  const packed = Uint8Array.from(atob(document.getElementById("figures").textContent), (sign) => sign.charCodeAt(0));
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const figures = await new Response(unpacked).json();
+  const island = (id) => document.getElementById(id).textContent;
+  function unpacked(id) {
+    const signs = atob(island(id));
+    const bytes = new Uint8Array(signs.length);
+    for (let k = 0; k < signs.length; k += 1) bytes[k] = signs.charCodeAt(k);
+    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")));
+  }
+  const figures = {}; // by place: specification and data
+  function learn({ specs, figures: found }) {
+    for (const [place, [spec, data]] of Object.entries(found)) figures[place] = { spec: specs[spec], data };
+  }
+  const themes = JSON.parse(island("themes"));
+  const [atOnce, library] = await Promise.all([unpacked("figures").json(), unpacked("library").text()]);
+  learn(atOnce);
   const root = document.documentElement;
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const MANY = 3000; // rows from which an SVG would be slow
@@ -11,6 +21,8 @@
   const views = new Map(); // by place, of those that are drawn
   const hidden = { profile: new Set(), line: new Set() };
   let printing = false;
+  let look = 0; // grows with every change of how figures look
+  let folded = null; // HTML of folded parts, once it is unpacked
   let logarithmic = false;
 
   const theme = () => {
@@ -43,21 +55,12 @@
     for (const layer of spec.layer || []) strip(layer.encoding);
   }
 
-  // A logarithm has no place for 0.
-  function decades({ y, low, high }) {
-    const ends = [...y, ...low, ...high].filter((value) => value !== null);
-    const least = Math.min(...ends);
-    return least > 0 ? Math.ceil(Math.log10(Math.max(...ends))) - Math.floor(Math.log10(least)) : 0;
-  }
-
-  function scaled(spec, points) {
-    const powers = logarithmic ? decades(points) : 0;
+  // Latencies have both kinds of axes; where the logarithm has no place for 0, both are linear.
+  function scaled(spec) {
+    if (!spec.usermeta) return;
+    const axis = spec.usermeta[logarithmic ? "logarithmic" : "linear"];
     for (const part of [spec, ...(spec.layer || [])]) {
-      const y = part.encoding && part.encoding.y;
-      if (y && y.scale && /, ms$/.test(y.title || "")) {
-        y.scale = powers ? { type: "log" } : { type: "linear", zero: true };
-        y.axis = { tickCount: powers > 1 ? powers : 6 };
-      }
+      if (part.encoding && part.encoding.y) Object.assign(part.encoding.y, axis);
     }
   }
 
@@ -66,75 +69,114 @@
     const made = structuredClone(spec);
     if (isOverview(place)) {
       without(made, data.points.line.some((line) => line === "p50"));
-      scaled(made, data.points);
+      scaled(made);
     }
     const composed = ["facet", "repeat", "concat", "hconcat", "vconcat"].some((key) => key in made);
     if (!composed && made.width === undefined) made.width = "container";
     if (!composed && made.height === undefined) made.height = HEIGHT;
-    made.datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, rows(columns)]));
     return made;
   }
 
   // [px, names that stand beside each other in the legend of a figure that is narrower than that]
   const COLUMNS = [[480, 1], [640, 3]];
 
-  function look(node) {
+  function configOf(node) {
     const config = structuredClone(themes[theme()]);
     const narrow = COLUMNS.find(([width]) => node.clientWidth < width);
     if (narrow) config.legend.columns = narrow[1];
     return config;
   }
 
+  // Points have the same specifications: each is compiled once a look, and then only given each figure's data.
+  const compiled = new Map();
+
   async function draw(node) {
     const place = node.dataset.figure;
-    const { data } = figures[place];
-    const many = Object.values(data).some((columns) => (Object.values(columns)[0] || []).length > MANY);
+    const { spec, data } = figures[place];
+    const config = configOf(node);
+    const datasets = Object.fromEntries(Object.entries(data).map(([name, columns]) => [name, rows(columns)]));
+    const key = [theme(), logarithmic, config.legend.columns].join();
+    if (!compiled.has(spec)) compiled.set(spec, new Map());
+    const known = compiled.get(spec).get(key);
+    const made = known
+      ? { ...known, data: known.data.map((of) => (of.name in datasets ? { ...of, values: datasets[of.name] } : of)) }
+      : { ...specOf(place), datasets };
+    const many = Object.values(datasets).some((of) => of.length > MANY);
     const old = views.get(place);
     if (old) old.finalize();
-    const result = await vegaEmbed(node, specOf(place), {
-      mode: "vega-lite",
+    const result = await vegaEmbed(node, made, {
+      mode: known ? "vega" : "vega-lite",
       actions: false,
       logLevel: 1, // errors: what there is no data for is no news
-      config: look(node),
+      config: known ? {} : config, // it is compiled into the specification
       renderer: many ? "canvas" : "svg",
       tooltip: { theme: theme() === "dark" ? "dark" : "light" },
     });
+    if (!known) compiled.get(spec).set(key, result.vgSpec);
     views.set(place, result);
     node.dataset.drawn = theme();
   }
 
+  async function attempt(node) {
+    node.dataset.look = look;
+    try {
+      await draw(node);
+    } catch (error) {
+      node.textContent = `This figure could not be drawn: ${error.message}`;
+      node.dataset.drawn = "failed";
+      console.error(error);
+    }
+  }
+
   const plots = () => [...document.querySelectorAll(".plot")];
+  const isStale = (node) => node.dataset.figure in figures && node.dataset.look !== String(look);
   const isSeen = (node) => {
     for (let at = node.closest("details"); at; at = at.parentElement.closest("details")) if (!at.open) return false;
     return true;
   };
 
-  const pause = () => new Promise((resolve) => setTimeout(resolve)); // Vega itself never lets go of the page
-
-  async function drawAll(again) {
-    for (const node of plots()) {
-      if (isSeen(node) && (again || !node.dataset.drawn)) {
-        await pause();
-        try {
-          await draw(node);
-        } catch (error) {
-          node.textContent = `This figure could not be drawn: ${error.message}`;
-          node.dataset.drawn = "failed";
-          console.error(error);
-        }
-      }
-    }
+  // First what is in view or close to it; then, as long as nobody wants anything else, the rest that is not folded.
+  const near = new Set();
+  function next() {
+    const stale = plots().filter(isStale);
+    return stale.find((node) => near.has(node)) || stale.find(isSeen);
   }
 
-  // One after the other: a figure is not drawn twice at once.
-  let queue = Promise.resolve();
-  function drawSeen(again) {
+  const pause = () => new Promise((resolve) => setTimeout(resolve)); // Vega itself never lets go of the page
+  const idle = () => new Promise((resolve) => (window.requestIdleCallback || setTimeout)(() => resolve()));
+
+  async function learnFolded() {
+    const later = await unpacked("folded").json();
+    learn(later);
+    folded = later.html;
+    document.querySelectorAll("details[open]").forEach(fill); // asked for already
+  }
+
+  let working = false;
+  async function work() {
+    if (working) return;
+    working = true;
     document.body.dataset.ready = "false";
-    const mine = queue.then(() => drawAll(again));
-    queue = mine;
-    mine.then(() => {
-      if (queue === mine) document.body.dataset.ready = "true";
-    });
+    for (let node = next(); node || !folded; node = next()) {
+      if (near.has(node)) await pause();
+      else if (folded) await idle();
+      else await learnFolded();
+      const now = next(); // another one may be in view by now
+      if (now) await attempt(now);
+    }
+    document.body.dataset.ready = "true";
+    working = false;
+  }
+
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) near[isIntersecting ? "add" : "delete"](target);
+    work();
+  }, { rootMargin: "50% 0px" });
+  const watch = (within) => within.querySelectorAll(".plot").forEach((node) => watcher.observe(node));
+
+  function redraw() {
+    look += 1;
+    work();
   }
 
   function refill() {
@@ -202,14 +244,11 @@
 
   const log = document.getElementById("log");
   if (log) {
-    logarithmic = Object.values(figures).some(({ spec }) => {
-      const y = spec.encoding && spec.encoding.y;
-      return y && y.scale && y.scale.type === "log";
-    });
+    logarithmic = Object.values(figures).some(({ spec }) => spec.usermeta && spec.encoding.y.scale.type === "log");
     log.setAttribute("aria-pressed", String(logarithmic));
     log.addEventListener("click", () => {
       logarithmic = toggle(log);
-      drawSeen(true);
+      redraw();
     });
   }
 
@@ -217,7 +256,7 @@
   function themed() {
     themeButton.setAttribute("aria-pressed", String(theme() === "dark"));
     paintSwatches();
-    drawSeen(true);
+    redraw();
   }
   themeButton.addEventListener("click", () => {
     root.dataset.theme = theme() === "dark" ? "light" : "dark";
@@ -257,13 +296,21 @@
     }
   }
 
-  for (const details of document.querySelectorAll("details")) {
-    details.addEventListener("toggle", () => {
-      if (!details.open || printing) return; // on paper only what has been asked for
-      if (details.dataset.numbers && details.children.length === 1) tabulate(details);
-      drawSeen(false);
-    });
+  // What is folded is put into the page when it is asked for; nothing that it has is lost to those who see no figure.
+  function fill(details) {
+    const { packed, numbers } = details.dataset;
+    if (packed && folded) {
+      details.insertAdjacentHTML("beforeend", folded[packed]);
+      delete details.dataset.packed;
+      watch(details);
+    }
+    if (numbers in figures && details.children.length === 1) tabulate(details);
   }
+  document.addEventListener("toggle", ({ target }) => {
+    if (!target.open || printing) return; // on paper only what has been asked for
+    fill(target);
+    work();
+  }, true);
 
   // On paper everything is open, drawn, and light.
   let closed = [];
@@ -273,11 +320,19 @@
     printing = true;
     before = root.dataset.theme;
     root.dataset.theme = "light";
-    closed = [...document.querySelectorAll("details:not([open])")];
-    for (const details of closed) details.open = true;
+    closed = [];
+    for (let some = shut(); some.length; some = shut()) { // folds have folds in them
+      for (const details of some) {
+        if (details.dataset.packed) fill(details);
+        details.open = true;
+      }
+      closed.push(...some);
+    }
+    look += 1;
     paintSwatches();
-    return Promise.all(plots().filter((node) => node.dataset.drawn !== "light").map(draw));
+    return Promise.all(plots().filter((node) => node.dataset.figure in figures && node.dataset.drawn !== "light").map(attempt));
   }
+  const shut = () => [...document.querySelectorAll("details:not([open])")];
   function fold() {
     if (!printing) return;
     printing = false;
@@ -288,13 +343,21 @@
   }
   addEventListener("beforeprint", unfold);
   addEventListener("afterprint", fold);
-  document.getElementById("print").addEventListener("click", async () => {
+  const printButton = document.getElementById("print");
+  printButton.addEventListener("click", async () => {
+    printButton.textContent = "Drawing …"; // of many points it takes a while
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
     await unfold();
+    printButton.textContent = "Print";
     print();
   });
 
   drawKey();
   themeButton.setAttribute("aria-pressed", String(theme() === "dark"));
   paintSwatches();
-  drawSeen(false);
+  const script = document.createElement("script");
+  script.textContent = library; // the policy knows its sum
+  document.head.append(script);
+  watch(document);
+  if (!plots().length) work();
 })();

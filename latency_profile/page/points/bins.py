@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_profile.page.detail import WHOLE
 from latency_profile.page.figure import Columns, Figure, TextTable
 from latency_profile.page.marks import GREY, HEIGHT, Spec, lines, tooltips
 from latency_profile.page.numbers import rounded, text
 from latency_profile.page.points.point import Point
 from latency_profile.statistics import NS_PER_S
-
-MOST_BINS = 120
-FEWEST_BINS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class Readings:
         return [{"calculate": f"datum.s {sign} {self.apart_s / 2:.4g}", "as": name} for name, sign in edges.items()]
 
 
-def bins_over(length_ns: int, most: int = MOST_BINS) -> Bins | None:
+def bins_over(length_ns: int, most: int = WHOLE.steps) -> Bins | None:
     """Steps of 1, 2 or 5 times a power of ten, at most so many; None of a point without length."""
     if length_ns <= 0:
         return None

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_profile import measures
+from latency_profile.page.detail import Detail
 from latency_profile.page.figure import Cell, Columns, Figure, TextTable
 from latency_profile.page.marks import HEIGHT, Spec, folded, named, quantitative, tooltips
 from latency_profile.page.numbers import MS_PER_S, count, ms_text, percentile_ms, rounded
@@ -15,6 +16,7 @@ from latency_profile.page.section import Section
 from latency_profile.statistics import NS_PER_MS, Sample, ordered, quantile
 from latency_profile.verdict.evidence import Evidence
 
+HEADING = "Latencies"
 # Finer towards 1, where waits are rare and long: steps of 2 % to p90, 0.5 % to p99, 0.1 % to p99.9.
 LEVELS = np.unique(
     np.round(
@@ -42,7 +44,8 @@ PACES = {"ITL": ("service", "itl"), "TPOT": ("service", "tpot"), "NTPOT": ("serv
 def distributions_part(point: Point) -> Section:
     there = {name: place for name, place in (WAITS | PACES).items() if point.at("latency", *place) is not None}
     samples = {} if point.known is None else dict(_samples(point.known, there))
-    curves = {name: _curve(sample) for name, sample in samples.items()}
+    levels = _levels(point.detail)
+    curves = {name: _curve(sample, levels) for name, sample in samples.items()}
     waits = {name: place for name, place in there.items() if name in WAITS}
     paces = {name: place for name, place in there.items() if name in PACES}
     found = (
@@ -50,7 +53,7 @@ def distributions_part(point: Point) -> Section:
         _figure(point, "paces", "Time per output token", paces, curves),
     )
     return Section(
-        heading="Latencies",
+        heading=HEADING,
         sentences=tuple(_sentences(point, there)),
         figures=tuple(figure for figure in found if figure is not None),
     )
@@ -97,12 +100,18 @@ def _samples(known: Evidence, there: Mapping[str, object]) -> Iterator[tuple[str
         yield name, make[name]()
 
 
-def _curve(sample: Sample) -> NDArray[np.float64]:
-    """The values in ms at LEVELS, as percentiles are found; NaN beyond the slowest finished one, and of none."""
+def _levels(detail: Detail) -> NDArray[np.float64]:
+    """Of LEVELS; the ends and the percentiles that have a name stay."""
+    kept = np.arange(len(LEVELS)) % detail.levels == 0
+    return LEVELS[kept | np.isin(LEVELS, [0.0, *PERCENTILES.values(), 1.0])]
+
+
+def _curve(sample: Sample, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values in ms at each level, as percentiles are found; NaN beyond the slowest finished one, and of none."""
     _, known = ordered(sample)
     if not len(known.finished):
-        return np.full(len(LEVELS), np.nan)
-    found = np.array([quantile(known.estimated, level) for level in LEVELS.tolist()], dtype=np.float64)
+        return np.full(len(levels), np.nan)
+    found = np.array([quantile(known.estimated, level) for level in levels.tolist()], dtype=np.float64)
     found[found > known.finished[-1]] = np.nan
     return found / NS_PER_MS
 
@@ -127,7 +136,7 @@ def _figure(
     if drawn:
         shown = {each: np.where(curves[each] > 0, curves[each], np.nan) if log else curves[each] for each in drawn}
         data["quantiles"] = {
-            "share": rounded((100 * LEVELS).tolist(), 6),
+            "share": rounded((100 * _levels(point.detail)).tolist(), 6),
             **{each: rounded(curve.tolist()) for each, curve in shown.items()},
         }
         layers = [*_curve_layers(drawn), *layers]

@@ -29,6 +29,7 @@ from latency_profile.verdict.samples import fewest_for_p99
 from latency_profile.verdict.saturation import Backlog, backlog
 from latency_profile.verdict.traffic import EXCESS_SHARE_LIMIT
 
+HEADING = "Evidence"
 Row = tuple[str, str, str, str]  # what a rule is about, its verdict, the figure, the limit
 
 
@@ -36,7 +37,7 @@ def verdict_part(point: Point) -> Section:
     found = None if point.known is None else backlog(point.known)
     table = TextTable(header=("looked at", "it would be", "found", "limit"), rows=tuple(_rows(point, found)))
     return Section(
-        heading="Evidence",
+        heading=HEADING,
         sentences=tuple(_sentences(point)),
         tables=(Named(caption="What the verdict's rules looked at", table=table),),
         figures=() if found is None else (_backlog_figure(point, found),),

@@ -42,7 +42,7 @@ def failures_part(point: Point) -> Section:
 
 def _figure(point: Point, known: Evidence) -> Figure | None:
     records, rows = known.records, known.rows
-    bins = bins_over(records.context.measured_ns)
+    bins = bins_over(records.context.measured_ns, point.detail.steps)
     if bins is None:
         return None
     stopped = np.where(records["end_ns"] >= 0, records["end_ns"], records.context.measured_ns)

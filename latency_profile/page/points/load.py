@@ -6,15 +6,7 @@ import numpy as np
 
 from latency_profile import measures
 from latency_profile.page.figure import Figure
-from latency_profile.page.points.bins import (
-    FEWEST_BINS,
-    MOST_BINS,
-    Bins,
-    bins_over,
-    length_text,
-    over_time,
-    window_text,
-)
+from latency_profile.page.points.bins import Bins, bins_over, length_text, over_time, window_text
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Section
 from latency_profile.rates import output_tokens_by
@@ -23,6 +15,7 @@ from latency_profile.verdict.client import LATENESS_P99_LIMIT_MS
 from latency_profile.verdict.evidence import Evidence
 
 HEADING = "Over time"
+FEWEST_BINS = 30
 REQUESTS_A_BIN = 10  # with fewer, rates are noise
 
 
@@ -30,7 +23,7 @@ def load_part(point: Point) -> Section:
     if point.known is None:
         return Section(heading=HEADING, sentences=("The point's records are not there: its course is not known.",))
     records, rows = point.known.records, point.known.rows
-    some = min(MOST_BINS, max(FEWEST_BINS, int(rows.sum()) // REQUESTS_A_BIN))
+    some = min(point.detail.steps, max(FEWEST_BINS, int(rows.sum()) // REQUESTS_A_BIN))
     bins = bins_over(records.context.measured_ns, some)
     if bins is None or not rows.any():
         return Section(heading=HEADING, sentences=("No request was sent: there is nothing to be drawn over time.",))

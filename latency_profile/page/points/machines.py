@@ -8,14 +8,14 @@ import numpy as np
 from latency_profile.hardware.structure import HardwareReadings
 from latency_profile.page.figure import Figure, TextTable
 from latency_profile.page.numbers import NOTHING, share, text
-from latency_profile.page.points.bins import MOST_BINS, Bins, Readings, bins_over, length_text, over_time
+from latency_profile.page.points.bins import Bins, Readings, bins_over, length_text, over_time
 from latency_profile.page.points.point import Point
 from latency_profile.page.section import Named, Section
 from latency_profile.statistics import NS_PER_S
 from latency_profile.telemetry.vocabulary import Quantity
 
 SERVER, MACHINES = "What the server said", "The machines"
-MOST_NUMBERS = 320  # of one figure: of many GPUs, fewer steps are drawn
+SERIES = 2.5  # with more of them, as of many GPUs, fewer steps are drawn of each
 GIB = 2**30
 Levels = Sequence[float | None]
 Read = tuple[Sequence[float], Levels]  # times, s since the point's start, and what was read then
@@ -111,7 +111,7 @@ def _over_time(point: Point, name: str, title: str, y_title: str, series: Mappin
     looks = max((len(of) for of in there.values()), default=0)
     if not looks:
         return
-    most = min(MOST_BINS, MOST_NUMBERS // len(there))
+    most = int(point.detail.steps / max(1.0, len(there) / SERIES))
     shown: dict[str, list[float | None]]
     steps: Bins | Readings
     alike, *others = [[at for at, _ in of] for of in there.values()]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from latency_profile.page.detail import WHOLE, Detail
 from latency_profile.results.point import ALL_MODELS
 from latency_profile.results.tree import at
 from latency_profile.statistics import NS_PER_S
@@ -17,6 +18,7 @@ class Point:
     name: str  # unique in the page; the names of its figures begin with it
     tree: Mapping[str, Any]  # its JSON
     known: Evidence | None  # its records, and which of their requests the JSON is of; None: there are none
+    detail: Detail = WHOLE  # how finely it is drawn
 
     def at(self, *path: str) -> Any:
         """What stands at a place in the JSON; None where there is none."""

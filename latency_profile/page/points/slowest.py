@@ -14,8 +14,6 @@ from latency_profile.statistics import NS_PER_S
 from latency_profile.verdict.evidence import Evidence
 
 HEADING = "Slowest requests"
-MOST = 10
-MOST_EVENTS = 20  # that are drawn of one answer
 ROW_HEIGHT = 16
 LATE, WAIT, WHOLE, ANSWER = "not sent yet", "no token yet", "no answer yet", "answering"
 
@@ -26,23 +24,24 @@ def slowest_part(point: Point) -> Section:
             heading=HEADING, sentences=("The point's records are not there: no request is known by itself.",)
         )
     records, rows = point.known.records, point.known.measured
-    by_e2e = measures.slowest_end_to_end(records, rows, point.origin, MOST)
+    most = point.detail.slowest
+    by_e2e = measures.slowest_end_to_end(records, rows, point.origin, most)
     if not len(by_e2e):
         return Section(
             heading=HEADING, sentences=("No request of the measured window succeeded: none is the slowest.",)
         )
     slowest = {"E2E": by_e2e}
     if point.streaming:
-        slowest["TTFT"] = measures.slowest_first_token(records, rows, point.origin, MOST)
+        slowest["TTFT"] = measures.slowest_first_token(records, rows, point.origin, most)
     figures = [_figure(point, point.known, chosen, by) for by, chosen in slowest.items() if len(chosen)]
     shown = np.concatenate(list(slowest.values()))
     sentences = [
         f"Of the requests that the latencies are of, from {'sent' if point.closed else 'due'}; failed ones are not "
         f"among them."
     ]
-    if (np.diff(records.event_start)[shown] > MOST_EVENTS).any():
+    if (np.diff(records.event_start)[shown] > point.detail.events).any():
         sentences.append(
-            f"Of an answer of more than {MOST_EVENTS} events those are drawn that begin and end its longest gaps, and "
+            f"Of an answer of more than {point.detail.events} events those are drawn that begin and end its longest gaps, and "
             f"as many at equal steps."
         )
     return Section(heading=HEADING, sentences=tuple(sentences), figures=tuple(figures))
@@ -52,7 +51,7 @@ def _figure(point: Point, known: Evidence, chosen: NDArray[np.intp], by: str) ->
     records = known.records
     origin = records[point.origin][chosen]
     requests = _requests(records, chosen, origin)
-    events = {"events": _drawn_events(records, chosen, origin)} if point.streaming else {}
+    events = {"events": _drawn_events(records, chosen, origin, point.detail.events)} if point.streaming else {}
     spec: Spec = {
         "height": ROW_HEIGHT * len(chosen),
         "data": {"name": "requests"},
@@ -162,22 +161,22 @@ def _ticks() -> Spec:
     }
 
 
-def _drawn_events(records: Records, chosen: NDArray[np.intp], origin: NDArray[np.int64]) -> Columns:
+def _drawn_events(records: Records, chosen: NDArray[np.intp], origin: NDArray[np.int64], most: int) -> Columns:
     names: list[Cell] = []
     times: list[Cell] = []
     for row, came in zip(chosen.tolist(), origin.tolist(), strict=True):
         events = records.event_ns[records.event_start[row] : records.event_start[row + 1]]
-        drawn = seconds(events[_telling(events)] - came)
+        drawn = seconds(events[_telling(events, most)] - came)
         names += [int(records["index"][row])] * len(drawn)
         times += drawn
     return {"request": names, "s": times}
 
 
-def _telling(events_ns: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Places of at most MOST_EVENTS: both ends of the longest gaps, and others at equal steps."""
+def _telling(events_ns: NDArray[np.int64], most: int) -> NDArray[np.intp]:
+    """Places of at most so many: both ends of the longest gaps, and others at equal steps."""
     n = len(events_ns)
-    if n <= MOST_EVENTS:
+    if n <= most:
         return np.arange(n)
-    longest = np.argsort(-np.diff(events_ns), kind="stable")[: MOST_EVENTS // 4]
-    even = np.linspace(0, n - 1, MOST_EVENTS // 2).astype(np.intp)
+    longest = np.argsort(-np.diff(events_ns), kind="stable")[: most // 4]
+    even = np.linspace(0, n - 1, most // 2).astype(np.intp)
     return np.unique(np.concatenate((longest, longest + 1, even)))
