@@ -143,7 +143,12 @@
   }
 
   const pause = () => new Promise((resolve) => setTimeout(resolve)); // Vega itself never lets go of the page
-  const idle = () => new Promise((resolve) => (window.requestIdleCallback || setTimeout)(() => resolve()));
+  let wake = () => {}; // whoever waits for an idle moment, once there is something to be seen
+  const idle = () => new Promise((resolve) => {
+    wake = resolve;
+    if (window.requestIdleCallback) requestIdleCallback(resolve, { timeout: 500 });
+    else setTimeout(resolve);
+  });
 
   async function learnFolded() {
     const later = await unpacked("folded").json();
@@ -154,6 +159,7 @@
 
   let working = false;
   async function work() {
+    wake();
     if (working) return;
     working = true;
     document.body.dataset.ready = "false";

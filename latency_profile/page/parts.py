@@ -10,7 +10,7 @@ from latency_profile.page.html import element, packed, table, text
 from latency_profile.page.section import Section
 
 PLOT_HEIGHT = 280  # px of the axes, where the figure names none; page.js has the same
-_AROUND = 46  # px of the axis below them
+_AROUND = 53  # px of the axis below them
 _LEGEND = 26
 
 Drawn = Mapping[str, Any]  # a figure's specification and data
