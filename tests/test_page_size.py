@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from tests.make_records import uniform_records
 from tests.page_points import shown
 from tests.page_profiles import Page
 
+APART = 8
 Many = Callable[..., tuple[list[Seen], InDepth]]
 
 
 @pytest.fixture(scope="module", name="large")
 def of_many_requests() -> Records:
-    return synthetic(4_000, seed=0)
+    return synthetic(2_000, seed=0)
 
 
 def shaken(value: Any, draw: random.Random) -> Any:
@@ -50,18 +52,18 @@ def shaken(value: Any, draw: random.Random) -> Any:
     return value
 
 
-@pytest.fixture(name="many")
-def of_one(large: Records, tmp_path: Path) -> Many:
+@pytest.fixture(scope="module", name="many")
+def of_one(large: Records) -> Many:
     """Points like one another, of so many profiles, with the sections of each."""
     result = msgspec.to_builtins(results.point_result(large))
-    made: dict[Detail, list[Any]] = {}
+    made: dict[Detail, list[Any]] = {}  # packed is what repeats within 32 KiB: so many points are as good as all
 
     def build(count: int, profiles: int = 1) -> tuple[list[Seen], InDepth]:
         draw = random.Random(count)
         detail = detail_of(count)
-        sections = made.setdefault(
-            detail, json.loads(msgspec.json.encode(point_sections("point-0", result, large, detail)))
-        )
+        if detail not in made:
+            sections = json.loads(msgspec.json.encode(point_sections("point-0", result, large, detail)))
+            made[detail] = [msgspec.convert(shaken(sections, draw), tuple[Section, ...]) for _ in range(APART)]
         points, all_sections = [], []
         for place in range(count):
             of = place * profiles // count
@@ -70,8 +72,8 @@ def of_one(large: Records, tmp_path: Path) -> Many:
             tree["load"] = {**result["load"], "request_rate": 1.0 + place}
             tree["config"] = {**result["config"], "start_time": {"seconds": 1_767_323_045 + 86_400 * of, "nanos": 0}}
             name = f"synthetic-profile-{of}.json"
-            points.append(Seen(name, f"point-{place}.json", tmp_path / name, msgspec.convert(tree, PointResult)))
-            all_sections.append(msgspec.convert(shaken(sections, draw), tuple[Section, ...]))
+            points.append(Seen(name, f"point-{place}.json", Path(name), msgspec.convert(tree, PointResult)))
+            all_sections.append(made[detail][place % APART])
         return points, InDepth(all_sections, tuple(filter(None, [thinned(detail, count)])))
 
     return build
@@ -82,7 +84,9 @@ def read(made: bytes, tmp_path: Path) -> Page:
     return Page(tmp_path / "report.html")
 
 
-@pytest.mark.parametrize(("count", "profiles"), [(5, 1), (20, 1), (60, 1), (120, 1), (200, 1), (200, 40)])
+@pytest.mark.parametrize(
+    ("count", "profiles"), [(5, 1), (20, 1), (60, 1), (150, 1), (200, 40), pytest.param(500, 1, marks=pytest.mark.slow)]
+)
 def test_a_page_stays_below_its_limit(many: Many, tmp_path: Path, count: int, profiles: int) -> None:
     points, more = many(count, profiles)
     made = document(points, more=more)
@@ -98,13 +102,13 @@ def test_a_page_stays_below_its_limit(many: Many, tmp_path: Path, count: int, pr
         assert said in page.text
 
 
-def test_up_to_forty_points_lack_nothing(many: Many, tmp_path: Path) -> None:
-    points, more = many(40)
+def test_up_to_a_hundred_points_lack_nothing(many: Many, tmp_path: Path) -> None:
+    points, more = many(100)
     page = read(document(points, more=more), tmp_path)
     assert more.said == () and "So that" not in page.text
     figures = sum(len(section.figures) for of in more.sections for section in of)
     assert len([name for name in page.figures if name.startswith("point-")]) == figures
-    assert "p99" in page.folded["point-39"] and "Evidence" in page.folded["point-39"]
+    assert "p99" in page.folded["point-99"] and "Evidence" in page.folded["point-99"]
 
 
 def test_a_small_page_needs_no_script_for_its_numbers(many: Many, tmp_path: Path) -> None:
@@ -133,7 +137,8 @@ def test_every_form_says_what_it_lacks_and_keeps_every_point(
         if form.each and form.packed:
             assert "numbers" in page.folded["point-3"]
             assert "TTFT" in page.folded["point-3"], "its tables are there"
-    assert sizes == sorted(sizes, reverse=True)
+    saying = 500  # bytes, of what a form lacks
+    assert all(after < before + saying for before, after in pairwise(sizes)) and sizes[-1] < sizes[1] < sizes[0]
     assert all(form.said for form in FORMS[2:]) and not any(form.said for form in FORMS[:2])
 
 
@@ -147,7 +152,7 @@ def test_what_no_form_holds_is_refused(many: Many, monkeypatch: pytest.MonkeyPat
 def test_a_coarser_point_has_the_same_percentiles_and_fewer_of_the_rest(large: Records) -> None:
     tree = json.loads(msgspec.json.encode(results.point_result(large)))
     fine = shown(large)
-    for count in (60, 100, 1_000):
+    for count in (150, 200, 1_000):
         detail = detail_of(count)
         sections = point_sections("point-1", tree, large, detail)
         figures = {figure.name.removeprefix("point-1-"): figure for one in sections for figure in one.figures}
@@ -162,7 +167,7 @@ def test_a_coarser_point_has_the_same_percentiles_and_fewer_of_the_rest(large: R
         assert len(figures["slowest-e2e"].data["requests"]["request"]) == detail.slowest
         assert len(figures["slowest-e2e"].data["events"]["s"]) <= detail.slowest * detail.events
         assert f"{detail.slowest} slowest requests" in thinned(detail, count)
-    assert detail_of(40) == WHOLE and thinned(WHOLE, 40) == ""
+    assert detail_of(100) == WHOLE and thinned(WHOLE, 100) == ""
 
 
 def test_a_thinned_answer_still_tells_its_longest_gap() -> None:
@@ -173,5 +178,5 @@ def test_a_thinned_answer_still_tells_its_longest_gap() -> None:
     sections = point_sections("p", json.loads(msgspec.json.encode(results.point_result(made))), made, detail_of(1_000))
     [figure] = [figure for one in sections for figure in one.figures if figure.name == "p-slowest-e2e"]
     events = figure.data["events"]
-    of_first = [at for request, at in zip(events["request"], events["s"], strict=True) if request == 0]
-    assert max(b - a for a, b in zip(of_first, of_first[1:], strict=False)) >= 3.0  # type: ignore[operator]
+    of_first = [float(str(at)) for request, at in zip(events["request"], events["s"], strict=True) if request == 0]
+    assert max(b - a for a, b in pairwise(of_first)) >= 3.0

@@ -25,9 +25,9 @@ CROWDED = 20  # loads from which marks are smaller
 ROOM = (0.07, 0.08)  # that a label takes of the axes' lengths
 NOTHING = "–"
 
-# A logarithmic axis begins and ends where the marks do, not at the next power of ten: two thirds of it would be empty.
+MOST_TICKS = 7
+MARGIN = 0.04  # of a logarithmic axis' length, beyond the outermost marks
 _LINEAR = {"scale": {"type": "linear", "zero": True}, "axis": {"tickCount": 6}}
-_LOGARITHMIC = {"scale": {"type": "log", "nice": False, "padding": 14}, "axis": {"tickCount": 6}}
 _HOLLOW = {"test": f"indexof({sorted(UNUSABLE)}, datum.value) >= 0", "value": "transparent"}
 _KEY = {"encode": {"symbols": {"update": {"fill": [_HOLLOW, {"value": "#808080"}], "stroke": {"value": "#808080"}}}}}
 
@@ -55,21 +55,46 @@ class Axis:
     title: str  # with its unit
     logarithmic: bool = False
     ticks: tuple[float, ...] = ()  # where the points stand, where those are loads
-    either: bool = False  # whether it may be logarithmic too: the page has a switch
+    ends: tuple[float, float] | None = None  # of all that is drawn, where it may be logarithmic: the page has a switch
 
 
 def load_axis(title: str, loads: Sequence[float]) -> Axis:
-    """The axis of offered loads: ticks where the loads are."""
+    """The axis of offered loads: ticks where the loads are, as far as they are few."""
     ticks = tuple(sorted(set(loads)))
-    return Axis(title, bool(ticks) and ticks[0] > 0 and ticks[-1] >= WIDE * ticks[0], ticks=ticks)
+    wide = bool(ticks) and ticks[0] > 0 and ticks[-1] >= WIDE * ticks[0]
+    if len(ticks) > CROWDED:
+        ticks = tuple(log_ticks(ticks[0], ticks[-1])) if wide else ()
+    return Axis(title, wide, ticks=ticks)
 
 
 def upwards(title: str, marks: Sequence[Mark]) -> Axis:
     """The axis of latencies, and of all that may be far apart: logarithmic where marks are, and nothing is at 0."""
     values = [mark.y for mark in marks]
     ends = [end for mark in marks for end in (mark.y, mark.low, mark.high) if end is not None]
-    either = bool(ends) and min(ends) > 0
-    return Axis(title, either and max(values) > STEEP * min(values), either=either)
+    if not ends or min(ends) <= 0:
+        return Axis(title)
+    return Axis(title, max(values) > STEEP * min(values), ends=(min(ends), max(ends)))
+
+
+def logarithmic(least: float, most: float) -> dict[str, Any]:
+    """Scale and axis that begin and end where the marks do, not at the next powers of ten: most of it may be empty."""
+    margin = (most / least) ** MARGIN if most > least else 1.5
+    low, high = least / margin, most * margin
+    return {
+        "scale": {"type": "log", "domain": [low, high], "nice": False},
+        "axis": {"values": log_ticks(low, high), "labelExpr": "format(datum.value, ',.4~g')"},
+    }
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Numbers like 1, 2, 5 and 10; of less than a decade, equal steps; of many, powers of ten."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    if high < 10 * low:
+        sizes = [float(f"{digit}e{decade}") for decade in range(decades[0] - 2, decades[-1]) for digit in (1, 2, 5)]
+        step = next(size for size in sizes if (high - low) / size <= MOST_TICKS)
+        return [float(f"{place * step:.12g}") for place in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    digits = (1, 2, 5) if high < 1e3 * low else (1,)
+    return [tick for decade in decades for digit in digits if low <= (tick := float(f"{digit}e{decade}")) <= high]
 
 
 def curve(
@@ -166,7 +191,8 @@ def _spec(
         else {"type": "linear", "padding": 12, "nice": False, "zero": False},
         "axis": {"values": list(x.ticks)} if x.ticks else {"tickCount": 6},
     }
-    up = {"field": "y", "type": "quantitative", "title": y.title, **(_LOGARITHMIC if y.logarithmic else _LINEAR)}
+    log = logarithmic(*y.ends) if y.ends else {}
+    up = {"field": "y", "type": "quantitative", "title": y.title, **(log if y.logarithmic else _LINEAR)}
     shape = {
         "field": "verdict",
         "type": "nominal",
@@ -183,12 +209,19 @@ def _spec(
         {"field": "verdict", "title": "verdict"},
     ]
     apart = [{"field": "profile"}, {"field": "line"}]
-    size = 70 if len({mark.x for mark in marks}) <= CROWDED else 40
+    size = 70 if len({mark.x for mark in marks}) <= CROWDED else 36
 
     def point(which: str, filled: bool) -> dict[str, Any]:
         return {
             "transform": [{"filter": which}],
-            "mark": {"type": "point", "filled": filled, "size": size, "strokeWidth": 1.8, "opacity": 1},
+            # Hollow ones are not made smaller: a small ring looks filled.
+            "mark": {
+                "type": "point",
+                "filled": filled,
+                "size": size if filled else 80,
+                "strokeWidth": 1.8,
+                "opacity": 1,
+            },
             "encoding": {"color": colour, "shape": shape, "tooltip": tooltip},
         }
 
@@ -233,7 +266,7 @@ def _spec(
             }
         )
     spec = {"data": {"name": "points"}, "encoding": {"x": across, "y": up}, "layer": layers[labelled:]}
-    return {**spec, "usermeta": {"linear": _LINEAR, "logarithmic": _LOGARITHMIC}} if y.either else spec
+    return {**spec, "usermeta": {"linear": _LINEAR, "logarithmic": log}} if log else spec
 
 
 def _table(unit: str, marks: Sequence[Mark], lines: Sequence[str]) -> TextTable:

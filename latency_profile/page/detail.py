@@ -16,9 +16,9 @@ class Detail:
 WHOLE = Detail()
 # The first that holds so many points. Fitted to what a page holds (`size.LIMIT_BYTES`) by benchmarks/report.py.
 _BY_POINTS = (
-    (40, WHOLE),
-    (80, Detail(levels=2, steps=60, slowest=5, events=12)),
-    (120, Detail(levels=3, steps=40, slowest=4, events=8)),
+    (100, WHOLE),
+    (150, Detail(levels=2, steps=60, slowest=5, events=12)),
+    (220, Detail(levels=3, steps=40, slowest=4, events=8)),
 )
 _LEAST = Detail(levels=4, steps=30, slowest=3, events=6)
 

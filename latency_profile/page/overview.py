@@ -30,6 +30,7 @@ class _Kind:
     of: Callable[[Seen], Values]
     why: str
     across: Across | None = None
+    named: bool = False  # its lines have names of their own: of a single one, the axis has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ _KINDS = (
         "share kept, %",
         values.attainment,
         "none of a share was judged (--slo)",
+        named=True,
     ),
     _Kind(
         "cost",
@@ -108,6 +110,7 @@ _KINDS = (
         "requests",
         values.queue,
         _NOT_READ,
+        named=True,
     ),
     _Kind(
         "caches",
@@ -116,9 +119,16 @@ _KINDS = (
         "%",
         values.caches,
         _NOT_READ,
+        named=True,
     ),
     _Kind(
-        "gpu", "GPUs", "Time in which they worked, and memory in use: means over all GPUs.", "%", values.gpus, _NO_GPU
+        "gpu",
+        "GPUs",
+        "Time in which they worked, and memory in use: means over all GPUs.",
+        "%",
+        values.gpus,
+        _NO_GPU,
+        named=True,
     ),
     _Kind("power", "GPUs' power", "All GPUs together, mean over the window.", "W", values.power, _NO_GPU),
 )
@@ -163,7 +173,9 @@ def _drawn(kind: _Kind, points: Sequence[Seen], names: Mapping[tuple[str, str | 
 
 def _upwards(kind: _Kind, marks: Sequence[Mark]) -> Axis:
     """A latency's axis is logarithmic where points are far apart."""
-    return upwards(kind.unit, marks) if kind.unit.endswith(", ms") else Axis(kind.unit)
+    lines = {mark.line for mark in marks}
+    unit = f"{lines.pop()}, {kind.unit}" if kind.named and len(lines) == 1 else kind.unit
+    return upwards(unit, marks) if unit.endswith(", ms") else Axis(unit)
 
 
 def _marks(

@@ -64,7 +64,8 @@
     }
   }
 
-  function specOf(place) {
+  // columns: as many as a legend may have at most, where there is a limit.
+  function specOf(place, columns) {
     const { spec, data } = figures[place];
     const made = structuredClone(spec);
     if (isOverview(place)) {
@@ -72,6 +73,12 @@
       scaled(made);
     }
     const composed = ["facet", "repeat", "concat", "hconcat", "vconcat"].some((key) => key in made);
+    if (columns) {
+      JSON.stringify(made, (key, value) => { // every legend, wherever it is
+        if (key === "legend" && value && value.columns) value.columns = Math.min(value.columns, columns);
+        return value;
+      });
+    }
     if (!composed && made.width === undefined) made.width = "container";
     if (!composed && made.height === undefined) made.height = HEIGHT;
     return made;
@@ -100,7 +107,7 @@
     const known = compiled.get(spec).get(key);
     const made = known
       ? { ...known, data: known.data.map((of) => (of.name in datasets ? { ...of, values: datasets[of.name] } : of)) }
-      : { ...specOf(place), datasets };
+      : { ...specOf(place, config.legend.columns), datasets };
     const many = Object.values(datasets).some((of) => of.length > MANY);
     const old = views.get(place);
     if (old) old.finalize();

@@ -103,7 +103,7 @@ def _samples(known: Evidence, there: Mapping[str, object]) -> Iterator[tuple[str
 def _levels(detail: Detail) -> NDArray[np.float64]:
     """Of LEVELS; the ends and the percentiles that have a name stay."""
     kept = np.arange(len(LEVELS)) % detail.levels == 0
-    return LEVELS[kept | np.isin(LEVELS, [0.0, *PERCENTILES.values(), 1.0])]
+    return np.asarray(LEVELS[kept | np.isin(LEVELS, [0.0, *PERCENTILES.values(), 1.0])])
 
 
 def _curve(sample: Sample, levels: NDArray[np.float64]) -> NDArray[np.float64]:

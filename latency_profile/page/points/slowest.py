@@ -41,8 +41,8 @@ def slowest_part(point: Point) -> Section:
     ]
     if (np.diff(records.event_start)[shown] > point.detail.events).any():
         sentences.append(
-            f"Of an answer of more than {point.detail.events} events those are drawn that begin and end its longest gaps, and "
-            f"as many at equal steps."
+            f"Of an answer of more than {point.detail.events} events those are drawn that begin and end its longest "
+            f"gaps, and as many at equal steps."
         )
     return Section(heading=HEADING, sentences=tuple(sentences), figures=tuple(figures))
 
