@@ -18,6 +18,15 @@ SHAPES = {
     "CONTAMINATED": "triangle-down",
     "FAILED": "cross",
 }
+# As outlines that are filled, since a legend fills every shape: in a box from -1 to 1, the inner edge runs backwards.
+_OUTLINES = {
+    "square": "M-1,-1H1V1H-1Z M-.68,-.68V.68H.68V-.68Z",
+    "triangle-down": "M-1,-.87H1L0,.87Z M-.5,-.58L0,.29L.5,-.58Z",
+    "cross": (
+        "M-.4,-1H.4V-.4H1V.4H.4V1H-.4V.4H-1V-.4H-.4Z M-.12,-.72V-.12H-.72V.12H-.12V.72H.12V.12H.72V-.12H.12V-.72Z"
+    ),
+}
+_BARRED = f"indexof({sorted(UNUSABLE)}, datum.verdict) >= 0"
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2])  # the first line of a figure is solid
 WIDE = 16.0  # loads whose highest is so many times the lowest stand on a logarithmic axis
 STEEP = 30.0  # and so do latencies
@@ -28,8 +37,6 @@ NOTHING = "–"
 MOST_TICKS = 7
 MARGIN = 0.04  # of a logarithmic axis' length, beyond the outermost marks
 _LINEAR = {"scale": {"type": "linear", "zero": True}, "axis": {"tickCount": 6}}
-_HOLLOW = {"test": f"indexof({sorted(UNUSABLE)}, datum.value) >= 0", "value": "transparent"}
-_KEY = {"encode": {"symbols": {"update": {"fill": [_HOLLOW, {"value": "#808080"}], "stroke": {"value": "#808080"}}}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +76,9 @@ def load_axis(title: str, loads: Sequence[float]) -> Axis:
 
 def upwards(title: str, marks: Sequence[Mark]) -> Axis:
     """The axis of latencies, and of all that may be far apart: logarithmic where marks are, and nothing is at 0."""
-    values = [mark.y for mark in marks]
-    ends = [end for mark in marks for end in (mark.y, mark.low, mark.high) if end is not None]
+    drawn = [mark for mark in marks if mark.x is not None]
+    values = [mark.y for mark in drawn]
+    ends = [end for mark in drawn for end in (mark.y, mark.low, mark.high) if end is not None]
     if not ends or min(ends) <= 0:
         return Axis(title)
     return Axis(title, max(values) > STEEP * min(values), ends=(min(ends), max(ends)))
@@ -82,7 +90,7 @@ def logarithmic(least: float, most: float) -> dict[str, Any]:
     low, high = least / margin, most * margin
     return {
         "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {"values": log_ticks(low, high), "labelExpr": "format(datum.value, ',.4~g')"},
+        "axis": {"values": log_ticks(low, high), "labelExpr": "format(datum.value, ',.4~r')"},
     }
 
 
@@ -141,6 +149,10 @@ def _columns(marks: Sequence[Mark]) -> Mapping[str, list[Cell]]:
     }
 
 
+def _shape(verdict: str) -> str:
+    return _OUTLINES[SHAPES[verdict]] if verdict in UNUSABLE else SHAPES[verdict]
+
+
 def _labels(marks: Sequence[Mark], line: str, y: Axis) -> list[Cell]:
     """The loads that are written beside their marks: those that have the room, from the lowest on."""
     drawn = [mark for mark in marks if mark.x is not None]
@@ -196,9 +208,9 @@ def _spec(
     shape = {
         "field": "verdict",
         "type": "nominal",
-        "scale": {"domain": verdicts, "range": [SHAPES[verdict] for verdict in verdicts]},
+        "scale": {"domain": verdicts, "range": [_shape(verdict) for verdict in verdicts]},
         "title": None,
-        "legend": _KEY if len(verdicts) > 1 else None,
+        "legend": {} if len(verdicts) > 1 else None,
     }
     tooltip = [
         {"field": "profile", "title": "profile"},
@@ -211,17 +223,10 @@ def _spec(
     apart = [{"field": "profile"}, {"field": "line"}]
     size = 70 if len({mark.x for mark in marks}) <= CROWDED else 36
 
-    def point(which: str, filled: bool) -> dict[str, Any]:
+    def point(which: str, **look: Any) -> dict[str, Any]:
         return {
             "transform": [{"filter": which}],
-            # Hollow ones are not made smaller: a small ring looks filled.
-            "mark": {
-                "type": "point",
-                "filled": filled,
-                "size": size if filled else 80,
-                "strokeWidth": 1.8,
-                "opacity": 1,
-            },
+            "mark": {"type": "point", "opacity": 1, **look},
             "encoding": {"color": colour, "shape": shape, "tooltip": tooltip},
         }
 
@@ -254,8 +259,10 @@ def _spec(
             "mark": {"type": "text", "text": "↑", "dy": -14, "fontSize": 14},
             "encoding": {"color": colour},
         },
-        point("datum.usable", True),
-        point("!datum.usable", False),
+        point("datum.usable", filled=True, size=size),
+        # These are not made smaller: a small ring looks filled.
+        point(f"!datum.usable && !({_BARRED})", filled=False, size=80, strokeWidth=1.8),
+        point(_BARRED, filled=True, size=120),
     ]
     if labelled and not several:
         layers.append(
