@@ -35,7 +35,8 @@ ROOM = (0.07, 0.08)  # that a label takes of the axes' lengths
 NOTHING = "–"
 
 MOST_TICKS = 7
-MARGIN = 0.04  # of a logarithmic axis' length, beyond the outermost marks
+MARGIN = 0.04  # of a logarithmic axis' length, above the highest mark
+BELOW = 2.5  # times as much below the lowest one, where labels stand
 _LINEAR = {"scale": {"type": "linear", "zero": True}, "axis": {"tickCount": 6}}
 
 
@@ -87,7 +88,7 @@ def upwards(title: str, marks: Sequence[Mark]) -> Axis:
 def logarithmic(least: float, most: float) -> dict[str, Any]:
     """Scale and axis that begin and end where the marks do, not at the next powers of ten: most of it may be empty."""
     margin = (most / least) ** MARGIN if most > least else 1.5
-    low, high = least / margin, most * margin
+    low, high = least / margin**BELOW, most * margin
     return {
         "scale": {"type": "log", "domain": [low, high], "nice": False},
         "axis": {"values": log_ticks(low, high), "labelExpr": "format(datum.value, ',.4~r')"},

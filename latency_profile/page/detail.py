@@ -14,7 +14,7 @@ class Detail:
 
 
 WHOLE = Detail()
-# The first that holds so many points. Fitted to what a page holds (`size.LIMIT_BYTES`) by benchmarks/report.py.
+# The first that holds so many points. Fitted to what a page holds (`form.LIMIT_BYTES`) by benchmarks/report.py.
 _BY_POINTS = (
     (100, WHOLE),
     (150, Detail(levels=2, steps=60, slowest=5, events=12)),
