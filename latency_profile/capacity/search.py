@@ -30,7 +30,7 @@ BRACKET = 1.2
 DIGITS = 4  # of a rate: people read it
 FACTOR = 2.0  # from one rate to the next, until one is broken
 FEWEST_PROBES = 4  # that a crossing must rest on
-FEWEST_BLIND, MOST_BLIND = 3, 8  # probes near the crossing without a line, before the scores are taken to jump there
+FEWEST_BLIND, MOST_BLIND = 3, 12  # probes near the crossing without a line, before the scores are taken to jump there
 MOST_PROBES = 50
 MARGIN = 0.9  # of the wanted width, which is what the search goes for: the last probe moves the interval
 _BETWEEN = "the capacity lies between the highest rate that was clearly kept and the lowest that was clearly broken"
@@ -133,7 +133,7 @@ class Search:
             return Ended.SERVER_SUFFERS
         if self._left_s() <= 0:
             return Ended.MAX_DURATION
-        return Ended.UNRESOLVED if len(self._probes) == MOST_PROBES else None
+        return Ended.UNRESOLVED if len(self._probes) >= MOST_PROBES + self._confirmed else None
 
     def _ends(self) -> tuple[float | None, float | None]:
         """The highest rate that keeps the objectives, and the lowest that does not, as far as all probes together say.
