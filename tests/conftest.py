@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.beside import ALONE, COMPUTE
+from tests.beside import group_of
 from tests.containers import engine
 from tests.servers import smollm2
 from tests.servers import vllm_server as vllm
 from tests.servers.fake_gcs import fake_gcs, make_bucket
 from tests.servers.process import answers, free_port, running
 
+# Where bytecode is not kept, each of the hundreds of processes that tests start compiles the package again, which is
+# half of its start; and each worker all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background commands ignore SIGINT, and so would all that tests start: what they send would never arrive.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,8 +28,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not any(part in item.nodeid for part in COMPUTE):
-            item.add_marker(pytest.mark.xdist_group(ALONE))
+        group = group_of(item.nodeid.partition("::")[0])
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
