@@ -8,9 +8,10 @@ import pytest
 
 from backends import NAMES
 from benchmarks.truth import simulator
+from latency_profile.cli import profile
 from latency_profile.simulator.log import read_log
 from tests.servers.process import free_port
-from tests.tool import SYNTHETIC, benchmark
+from tests.tool import SYNTHETIC, benchmark, called
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_each_backend_has_a_setting_that_it_refuses() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_one_line_and_exit_2(name: str, server: int) -> None:
     arguments, flag = CASES[name]
-    done = benchmark("--host=127.0.0.1", f"--port={server}", "--num-prompts=3", *SYNTHETIC, *arguments)
+    done = called(profile, "--host=127.0.0.1", f"--port={server}", "--num-prompts=3", *SYNTHETIC, *arguments)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert flag in done.stderr
@@ -112,8 +113,8 @@ def test_bad_dataset(name: str, server: int, tmp_path: Path) -> None:
     text = DATASETS[name]
     if text is not None:
         path.write_text(text)
-    done = benchmark(
-        "--host=127.0.0.1", f"--port={server}", "--tokenizer=bundled", f"--dataset={path}", "--num-prompts=3"
+    done = called(
+        profile, "--host=127.0.0.1", f"--port={server}", "--tokenizer=bundled", f"--dataset={path}", "--num-prompts=3"
     )
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -9,8 +9,9 @@ import pytest
 
 from latency_profile import records
 from latency_profile.calibration.structure import Calibration
+from latency_profile.cli import main, profile
 from tests.servers.simulator import simulator
-from tests.tool import SYNTHETIC, benchmark, latency_profile_command, only_point
+from tests.tool import SYNTHETIC, benchmark, called, latency_profile_command, only_point
 
 LOAD = (*SYNTHETIC, "--stream-request", "--request-rate=20", "--benchmark-time-seconds=2")
 
@@ -93,7 +94,7 @@ def replay(path: Path, out: Path, point: dict[str, Any]) -> None:
     ],
 )
 def test_bad_input_is_one_line(arguments: tuple[str, ...], words: str) -> None:
-    done = latency_profile_command("calibrate", *arguments)
+    done = called(main, "calibrate", *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -101,7 +102,7 @@ def test_bad_input_is_one_line(arguments: tuple[str, ...], words: str) -> None:
 
 
 def test_a_cadence_needs_the_calibration() -> None:
-    done = benchmark(*LOAD, "--calibration-cadence=50,10,0.2")
+    done = called(profile, *LOAD, "--calibration-cadence=50,10,0.2")
     assert done.returncode == 2
     assert "takes effect only with --calibrate" in done.stderr
 

@@ -20,11 +20,12 @@ from latency_profile.chunks.blot import SHORTEST_BEGINNING
 from latency_profile.chunks.follow import Growing
 from latency_profile.chunks.recover import LOST, secrets_again
 from latency_profile.chunks.structure import part_name, part_of_name
+from latency_profile.cli import main
 from latency_profile.errors import UsageError
 from latency_profile.records import NONE, Records, Status
 from latency_profile.sender.spool import HEADER, Kind, replay
 from tests.servers.fake_gcs import flaky, listed, objects
-from tests.tool import benchmark, command, environment, latency_profile_command, point_files, read_point
+from tests.tool import benchmark, called, command, environment, point_files, read_point
 
 SECRET = "sk-abc-secret"
 SECRETS = (f"Bearer {SECRET}", SECRET, "other-secret")  # the longest first
@@ -146,7 +147,7 @@ def by_index(rows: Records) -> dict[int, dict[str, int]]:
 
 
 def recovered(where: str, folder: Path) -> Records:
-    done = latency_profile_command("recover", where, str(folder))
+    done = called(main, "recover", where, str(folder))
     assert done.returncode in (0, 4), done.stderr
     assert done.stdout.splitlines()[-1].endswith(f"Exit code {done.returncode}.")
     (path,) = folder.glob("*.records.npz")
@@ -161,7 +162,7 @@ def test_what_a_killed_run_had_stored_becomes_records(port: int, tmp_path: Path,
     )
     try:
         until = time.monotonic() + 60
-        while time.monotonic() < until and not any(name.endswith("0003") for name in listed(gcs, bucket)):
+        while time.monotonic() < until and not any(name.endswith("0002") for name in listed(gcs, bucket)):
             time.sleep(0.2)
         time.sleep(1.0)
     finally:
@@ -224,9 +225,9 @@ def test_where_parts_may_not_be_removed_the_index_says_that_they_are_superseded(
 
 
 def test_a_point_that_cannot_be_recovered_says_what_it_lacks(tmp_path: Path) -> None:
-    done = latency_profile_command("recover", str(tmp_path))
+    done = called(main, "recover", str(tmp_path))
     assert done.returncode == 2
     assert "it has no point.json, asked.npz, bounds, bodies" in done.stderr
     (tmp_path / "night" / ".point-1-x").mkdir(parents=True)
-    done = latency_profile_command("recover", str(tmp_path))
+    done = called(main, "recover", str(tmp_path))
     assert f"there are points in {tmp_path}/night/.point-1-x" in done.stderr

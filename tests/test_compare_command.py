@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from benchmarks.truth import simulator
-from latency_profile.cli import main
+from latency_profile.cli import main, profile
 from latency_profile.compare.nightly import place_of_nights
 from latency_profile.compare.nights import from_store
 from latency_profile.errors import Exit, UsageError
@@ -17,7 +17,7 @@ from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, open_bucket, open_folder
 from tests.make_nights import LATENCIES, make_date, make_point, make_profile, write_profile
 from tests.page_profiles import Page
-from tests.tool import benchmark, schema
+from tests.tool import benchmark, called, schema
 
 
 def nights(folder: Path, count: int, factor: float = 1.0, first: int = 0, seed: int = 4, **changes: Any) -> list[Path]:
@@ -203,5 +203,5 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         (["--save-json-results", f"--compare-with={tmp_path / 'none'}"], "no such folder"),
         (["--save-json-results", "--compare-with=all", "--compare-since=yesterday"], "--compare-since"),
     ):
-        done = benchmark(*flags, *wrong)
+        done = called(profile, *flags, *wrong)
         assert done.returncode == 2 and named in done.stderr and done.stderr.count("\n") == 1, done.stderr

@@ -17,9 +17,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from latency_profile import cli
 from tests.launching import until
 from tests.servers import vllm_server
-from tests.tool import ROOT, environment, schema
+from tests.tool import ROOT, called, environment, schema
 
 PROGRAM = [sys.executable, str(ROOT / "benchmark_offline.py")]
 SMALL = ("--input-len=8", "--output-len=4", "--num-batches=3")
@@ -238,7 +239,7 @@ def test_bad_input_is_one_line_and_nothing_is_left(
     smollm2_gguf: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     given = [argument.replace("GGUF", str(smollm2_gguf)) for argument in arguments]
-    done = offline(f"--output-dir={tmp_path}", *given)
+    done = called(cli.offline, f"--output-dir={tmp_path}", *given)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith(f"error: {said}"), done.stderr
     assert done.stderr.count("\n") == 1

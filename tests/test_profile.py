@@ -15,12 +15,14 @@ import tokenizers
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from latency_profile.cli import main
 from tests.servers.fake_gcs import fake_gcs, flaky
 from tests.servers.odd import Call, Odd, plain
 from tests.tool import (
     ROOT,
     SYNTHETIC,
     benchmark,
+    called,
     command,
     environment,
     latency_profile_command,
@@ -145,9 +147,9 @@ def test_reanalyze_refuses_what_is_no_records_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     path.write_text('{"schema_version": "1.3"}')
-    done = latency_profile_command("reanalyze", str(path))
+    done = called(main, "reanalyze", str(path))
     assert done.returncode == 2 and "pickle" not in done.stderr
-    done = latency_profile_command("reanalyze", str(tmp_path / "none.npz"))
+    done = called(main, "reanalyze", str(tmp_path / "none.npz"))
     assert done.stderr == f"error: {tmp_path}/none.npz: No such file or directory\n"
 
 

@@ -8,12 +8,13 @@ import pytest
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from latency_profile.cli import main
 from latency_profile.errors import Exit, UsageError
 from latency_profile.fingerprint import COMPARED, FREE, differences, fingerprint
 from latency_profile.rerun import comparable, recorded_settings
 from latency_profile.settings.definition import BY_NAME
 from tests.make_records import make_context
-from tests.tool import benchmark, latency_profile_command, only_point, point_files
+from tests.tool import benchmark, called, latency_profile_command, only_point, point_files
 
 
 def test_every_setting_is_compared_or_free() -> None:
@@ -103,7 +104,7 @@ def test_a_flag_goes_before_what_is_recorded(first: Path, tmp_path: Path) -> Non
     point = only_point(tmp_path)
     assert (point["load"]["request_rate"], point["load"]["arrival_process"]) == (50.0, "constant")
     assert point["provenance"]["settings"]["seed"] == 7
-    done = latency_profile_command("comparable", str(point_files(first)[0]), str(point_files(tmp_path)[0]))
+    done = called(main, "comparable", str(point_files(first)[0]), str(point_files(tmp_path)[0]))
     assert done.returncode == Exit.UNUSABLE
     assert 'arrival: "poisson", "constant"' in done.stdout
 
@@ -118,7 +119,7 @@ def test_other_inputs_are_refused(first: Path, tmp_path: Path) -> None:
     content["provenance"]["workload"]["tokenizer_sha256"] = "0" * 64
     changed = tmp_path / "changed.json"
     changed.write_text(json.dumps(content))
-    done = latency_profile_command("rerun", str(changed))
+    done = called(main, "rerun", str(changed))
     assert done.returncode == 2 and "its SHA-256 was 0000" in done.stderr and done.stderr.count("\n") == 1
 
 
@@ -127,7 +128,7 @@ def test_what_is_no_result_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "point.json"
     path.write_text(text)
     for command in (("rerun", str(path)), ("comparable", str(path), str(path)), ("rerun", str(tmp_path / "none"))):
-        done = latency_profile_command(*command)
+        done = called(main, *command)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
 
 

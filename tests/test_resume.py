@@ -14,13 +14,14 @@ import pytest
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from latency_profile.cli import profile
 from latency_profile.errors import Exit
 from latency_profile.fingerprint import Fingerprint
 from latency_profile.points import PlannedPoint
 from latency_profile.results.index import Index, changes, new_index, read_index
 from latency_profile.workload.sharing import intended_hits
 from tests.servers.fake_gcs import flaky, objects
-from tests.tool import ROOT, benchmark, command, environment, latency_profile_command, point_files
+from tests.tool import ROOT, benchmark, called, command, environment, latency_profile_command, point_files
 
 MARK = Fingerprint(sha256="0" * 16, of={"backend": "vllm", "top_k": None})
 
@@ -156,14 +157,14 @@ def test_a_run_that_is_done_measures_nothing_and_says_the_same(port: int, tmp_pa
 
 def test_another_plan_under_the_same_name_is_refused_with_the_difference(port: int, tmp_path: Path) -> None:
     benchmark(*flags(port, tmp_path, rates="20"))
-    other = benchmark(*flags(port, tmp_path, rates="25"))
+    other = called(profile, *flags(port, tmp_path, rates="25"))
     assert other.returncode == Exit.USAGE
     assert 'point 1, load: "20", "25"' in other.stderr
-    longer = benchmark(*flags(port, tmp_path, "--ignore-eos", rates="20"))
+    longer = called(profile, *flags(port, tmp_path, "--ignore-eos", rates="20"))
     assert longer.returncode == Exit.USAGE
     assert "ignore_eos: false, true" in longer.stderr
     server = [flag.replace("127.0.0.1", "localhost") for flag in flags(port, tmp_path, rates="20")]
-    elsewhere = benchmark(*server)
+    elsewhere = called(profile, *server)
     assert elsewhere.returncode == Exit.USAGE
     assert f'servers: ["http://127.0.0.1:{port}"], ["http://localhost:{port}"]' in elsewhere.stderr
     anew = benchmark(*flags(port, tmp_path, "--no-resume", rates="25"))

@@ -15,12 +15,13 @@ import pytest
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from latency_profile.cli import main
 from latency_profile.records import Records, Status
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
 from tests.shard_records import chosen
 from tests.test_shards import assert_same
-from tests.tool import SYNTHETIC, command, environment, latency_profile_command, point_files, read_point
+from tests.tool import SYNTHETIC, called, command, environment, latency_profile_command, point_files, read_point
 
 NS = 1_000_000_000
 PROMPTS = 40
@@ -189,7 +190,7 @@ def test_the_merged_point_is_the_union_and_merge_says_the_same(
     assert code == ends[0][0], err
     assert results_of(three.run) == [point] and list(three.run.glob("*-profile-*.json"))
     files = [str(three.run / "point-0" / f"shard-{shard}.records.npz") for shard in (0, 2)]
-    done = latency_profile_command("merge", *files, f"-o={tmp_path / 'two'}")
+    done = called(main, "merge", *files, f"-o={tmp_path / 'two'}")
     assert done.returncode == 4 and re.search(r"Shard 1 of 3 is missing: 33\.\d% of the plan", done.stdout)
 
 
@@ -214,14 +215,14 @@ def test_a_pod_killed_in_mid_point_is_named(port: int, pods: Callable[..., Pods]
     assert three.started_at(1) - three.started_at(0) < 5 + 4 + 9, "the second point does not wait for it again"
     (spool,) = three.run.glob(".point-0-*")
     out = three.folder / "recovered"
-    done = latency_profile_command("recover", str(spool), str(out))
+    done = called(main, "recover", str(spool), str(out))
     assert done.returncode == 4, done.stderr
     (alone,) = results_of(out)
     assert alone["load"]["shards"]["missing"] == [0, 1], "a third of the load, and no point of its own"
     assert alone["verdict"]["verdict"] == "CLIENT_LIMITED"
     files = [str(three.run / "point-0" / f"shard-{shard}.records.npz") for shard in (0, 1)]
     files += [str(path) for path in out.glob("*.records.npz")]
-    done = latency_profile_command("merge", *files, "-o", str(three.folder / "joined"))
+    done = called(main, "merge", *files, "-o", str(three.folder / "joined"))
     assert done.returncode == 4, done.stderr
     (joined,) = results_of(three.folder / "joined")
     assert joined["load"]["shards"]["missing"] == [] and set(joined["load"]["shards"]["cut_short"]) == {"2"}
@@ -317,7 +318,7 @@ def assert_measured_again(pods: Pods, ends: dict[int, tuple[int, str, str]], non
         for path in pods.run.rglob("*.records.npz")
         if records.load(path).context.nonce == again.nonce and "point-0" not in path.parts
     )
-    done = latency_profile_command("merge", str(pods.run), "-o", str(pods.folder / "hand"))
+    done = called(main, "merge", str(pods.run), "-o", str(pods.folder / "hand"))
     assert done.returncode == ends[0][0], done.stderr
     (by_hand,) = (pods.folder / "hand").glob("*.records.npz")
     assert_same(records.load(by_hand), records.load(merged))

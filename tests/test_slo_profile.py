@@ -9,8 +9,9 @@ import jsonschema
 import pytest
 
 from benchmarks.truth import simulator
+from latency_profile.cli import profile
 from latency_profile.reanalyze import reanalyze
-from tests.tool import SYNTHETIC, benchmark, point_files, read_point, schema
+from tests.tool import SYNTHETIC, benchmark, called, point_files, read_point, schema
 
 UNUSABLE = ("CLIENT_LIMITED", "CONTAMINATED", "FAILED")  # what a busy machine may make of a point
 OBJECTIVES = {  # TTFT is 200 ms, a token comes every 5 ms; a busy machine does not come near these limits
@@ -96,7 +97,7 @@ def test_what_stays_unresolved_in_a_closed_loop_is_exit_code_4(port: int, tmp_pa
 
 
 def test_a_wrong_objective_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    done = benchmark(*flags(1, tmp_path, "--request-rate=5"), "--slo=ttft:p99<500")
+    done = called(profile, *flags(1, tmp_path, "--request-rate=5"), "--slo=ttft:p99<500")
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(
         "error: --slo: got 'ttft:p99<500' (a limit without ms or s), takes objectives such as "

@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks.truth import simulator
 from latency_profile import records
+from latency_profile.cli import profile
 from latency_profile.records import Status
-from tests.tool import SYNTHETIC, benchmark, only_point
+from tests.tool import SYNTHETIC, benchmark, called, only_point
 
 RATE = 120
 
@@ -92,7 +93,7 @@ def test_a_closed_loop_ends_too(port: int, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path, given: list[str], says: str) -> None:
     rate = [] if any("rates" in one for one in given) else ["--request-rate=5"]
-    done = benchmark(*flags(1, tmp_path, *rate, *given))
+    done = called(profile, *flags(1, tmp_path, *rate, *given))
     assert done.returncode == 2
     assert done.stderr.startswith("error: --until-ci: got ") and says in done.stderr
     assert done.stderr.count("\n") == 1

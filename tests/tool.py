@@ -1,12 +1,15 @@
 """Runs the tool as a user does: its own process, flags in, files and an exit code out."""
 
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jsonschema
 
@@ -38,6 +41,15 @@ def benchmark(*arguments: str, timeout: float = 120, **env: str) -> subprocess.C
         env=environment(**env),
         cwd=ROOT,
     )
+
+
+def called(command: Callable[[Sequence[str]], int], *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What a command of `latency_profile.cli` says and returns, called in this process and in a user's environment: for
+    what ends before anything is sent. A process of its own would spend most of its second on imports."""
+    out, err = io.StringIO(), io.StringIO()
+    with patch.dict(os.environ, environment(**env), clear=True), redirect_stdout(out), redirect_stderr(err):
+        code = command(arguments)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def latency_profile_command(*arguments: str) -> subprocess.CompletedProcess[str]:
