@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import requests
@@ -22,27 +22,40 @@ from tests.servers.process import free_port
 from tests.servers.prometheus import Exporter, exporter, prometheus
 
 
+class Real(NamedTuple):
+    """Two exporters, and what scrapes them. All are started together: it takes 5 s until a first scrape."""
+
+    server: Exporter
+    other: Exporter
+    url: str  # of a Prometheus that scrapes the first one
+    both: str  # of one that scrapes both
+
+
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Exporter, str]]:
-    """An exporter and a Prometheus that scrapes it."""
-    with exporter(BEFORE) as running, prometheus(tmp_path_factory.mktemp("real"), [running.port]) as url:
-        yield running, url
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    folder = tmp_path_factory.mktemp("real")
+    with (
+        exporter(BEFORE) as server,
+        exporter(BEFORE) as other,
+        prometheus(folder / "one", [server.port]) as url,
+        prometheus(folder / "both", [server.port, other.port]) as both,
+    ):
+        yield Real(server, other, url, both)
 
 
 @pytest.fixture
-def server(real: tuple[Exporter, str]) -> Exporter:
+def server(real: Real) -> Exporter:
     """The exporter, as Prometheus has seen it since the last test."""
-    running, url = real
-    running.text, running.status = BEFORE, 200
-    wait_for(url, f"vllm:generation_tokens_total{WHERE} == 47")
-    return running
+    real.server.text, real.server.status = BEFORE, 200
+    wait_for(real.url, f"vllm:generation_tokens_total{WHERE} == 47")
+    return real.server
 
 
 @pytest.fixture
-def google(real: tuple[Exporter, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GooglePrometheus]:
+def google(real: Real, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GooglePrometheus]:
     """The stand-in, with a service account's key where google.auth looks for one."""
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
-    with google_prometheus(real[1], tmp_path / "google") as stand_in:
+    with google_prometheus(real.url, tmp_path / "google") as stand_in:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(stand_in.key_file))
         yield stand_in
 
@@ -126,12 +139,12 @@ def test_a_token_that_is_no_longer_valid_is_refreshed(server: Exporter, google: 
 
 
 def test_samples_that_arrive_late_are_waited_for(server: Exporter, google: GooglePrometheus) -> None:
-    google.late_s = 4.0
+    google.late_s = 2.5
     seen_by = source(open_google(root=google.url), settle_s=15.0)
-    time.sleep(4.5)  # what the last test did has arrived
+    time.sleep(3.0)  # what the last test did has arrived
     start, end = a_point(server, seconds=1.2)
     told = seen_by.point_finished(start, end)
-    assert time.time() - end >= 4.0
+    assert time.time() - end >= 2.5
     assert increase(told, "vllm:generation_tokens_total") == 1216.0
     assert told.metrics["vllm:e2e_request_latency_seconds"]["Count"] == 19.0
     assert told.notices == ["fewer than 5 scrapes inside the point: gauges are rough"]
@@ -195,11 +208,10 @@ def test_the_metric_by_which_it_finds_replicas_may_fail_too(
     assert "vllm:kv_cache_usage_perc" not in told.metrics
 
 
-def test_two_series_are_two_replicas(google: GooglePrometheus, server: Exporter, tmp_path: Path) -> None:
-    with exporter(BEFORE) as other, prometheus(tmp_path / "two", [server.port, other.port]) as url:
-        google.prometheus = url
-        wait_for(url, f"count(vllm:num_requests_running{WHERE}) == 2")
-        told = source(open_google(root=google.url)).point_finished(*a_point(server, other))
+def test_two_series_are_two_replicas(google: GooglePrometheus, server: Exporter, real: Real) -> None:
+    google.prometheus = real.both
+    wait_for(real.both, f"count(vllm:generation_tokens_total{WHERE} == 47) == 2")
+    told = source(open_google(root=google.url)).point_finished(*a_point(server, real.other, seconds=1.2))
     assert increase(told, "vllm:generation_tokens_total") == 2432.0
     assert told.metrics["vllm:e2e_request_latency_seconds"]["Count"] == 38.0
     assert told.readings is not None

@@ -2,8 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,25 +22,42 @@ from tests.servers.process import free_port
 from tests.servers.prometheus import Exporter, exporter, prometheus
 
 
+class Shared(NamedTuple):
+    """Two exporters, and what scrapes them. All are started together: it takes 5 s until a first scrape."""
+
+    server: Exporter
+    other: Exporter
+    url: str  # of a Prometheus that scrapes the first one
+    both: str  # of one that scrapes both
+    leaving: str  # of another of the first one's, until it is told to
+    leave: Callable[[], None]
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Exporter, str]]:
-    """An exporter and a Prometheus that scrapes it: it takes 5 s until its first scrape."""
-    with exporter(BEFORE) as running, prometheus(tmp_path_factory.mktemp("shared"), [running.port]) as url:
-        yield running, url
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    with (
+        exporter(BEFORE) as server,
+        exporter(BEFORE) as other,
+        prometheus(folder / "one", [server.port]) as url,
+        prometheus(folder / "both", [server.port, other.port]) as both,
+        ExitStack() as third,
+    ):
+        leaving = third.enter_context(prometheus(folder / "leaving", [server.port]))
+        yield Shared(server, other, url, both, leaving, third.close)
 
 
 @pytest.fixture
-def url(shared: tuple[Exporter, str]) -> str:
-    return shared[1]
+def url(shared: Shared) -> str:
+    return shared.url
 
 
 @pytest.fixture
-def server(shared: tuple[Exporter, str]) -> Exporter:
+def server(shared: Shared) -> Exporter:
     """The exporter, as Prometheus has seen it since the last test."""
-    running, url = shared
-    running.text, running.status = BEFORE, 200
-    wait_for(url, f"vllm:generation_tokens_total{WHERE} == 47")
-    return running
+    shared.server.text, shared.server.status = BEFORE, 200
+    wait_for(shared.url, f"vllm:generation_tokens_total{WHERE} == 47")
+    return shared.server
 
 
 def source(
@@ -219,18 +238,18 @@ def test_a_restart_between_two_scrapes_keeps_what_was_counted(server: Exporter, 
     assert "restarted" in (told.readings.at_least or "")
 
 
-def test_two_replicas_add_up_and_each_is_told(server: Exporter, tmp_path: Path) -> None:
-    with exporter(BEFORE) as other, prometheus(tmp_path / "two", [server.port, other.port]) as url:
-        seen_by = source(url)
-        seen_by.check()
-        other.text = with_running(BEFORE, 8.0)
-        wait_for(url, f"vllm:num_requests_running{WHERE} == 8")
-        wait_for(url, f"count(vllm:num_requests_running{WHERE}) == 2")
-        time.sleep(1)
-        start = time.time()
-        time.sleep(3)
-        server.text = other.text = AFTER
-        told = seen_by.point_finished(start, time.time())
+def test_two_replicas_add_up_and_each_is_told(server: Exporter, shared: Shared) -> None:
+    other, url = shared.other, shared.both
+    seen_by = source(url)
+    seen_by.check()
+    other.text = with_running(BEFORE, 8.0)
+    wait_for(url, f"vllm:num_requests_running{WHERE} == 8")
+    wait_for(url, f"count(vllm:generation_tokens_total{WHERE} == 47) == 2")
+    time.sleep(1)
+    start = time.time()
+    time.sleep(3)
+    server.text = other.text = AFTER
+    told = seen_by.point_finished(start, time.time())
     assert increase(told, "vllm:generation_tokens_total") == 2432.0
     assert told.metrics["vllm:request_generation_tokens"]["Count"] == 38.0
     assert told.metrics["vllm:num_requests_running"]["Min"] == 0.0
@@ -426,14 +445,15 @@ def test_what_is_no_prometheus(server: Exporter) -> None:
         source(server.url + "/metrics?").check()
 
 
-def test_a_prometheus_that_goes_away_kills_nothing(server: Exporter, tmp_path: Path) -> None:
-    with prometheus(tmp_path / "prometheus", [server.port]) as url:
-        seen_by = source(url)
-        seen_by.check()
-        start = time.time()
+def test_a_prometheus_that_goes_away_kills_nothing(shared: Shared) -> None:
+    seen_by = source(shared.leaving)
+    seen_by.check()
+    start = time.time()
+    shared.leave()
     started = time.monotonic()
     told = seen_by.point_finished(start, time.time())
     assert time.monotonic() - started < 10
     assert told.metrics == {}
     assert told.readings is None
-    assert told.notices == [f"server metrics of this point are missing: Prometheus at {url}: no connection"]
+    lost = f"server metrics of this point are missing: Prometheus at {shared.leaving}: no connection"
+    assert told.notices == [lost]

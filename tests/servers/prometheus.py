@@ -94,6 +94,8 @@ def prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--web.route-prefix={route_prefix or '/'}",
+        # It looks for its targets 5 s after its start, and else at this interval whether it has found any.
+        "--scrape.discovery-reload-interval=100ms",
     ]
     ready = f"{url}{route_prefix}/-/ready"
     if web_config is not None:
