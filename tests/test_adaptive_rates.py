@@ -220,7 +220,7 @@ def test_an_index_takes_points_as_they_come(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with simulator("--engine", "cpu-135m") as number:
+    with simulator("--engine", "h100-8b") as number:
         yield number
 
 

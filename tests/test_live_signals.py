@@ -207,7 +207,7 @@ def test_it_stays_up_and_idle_and_then_ends_with_the_profiles_code(
 ) -> None:
     port = free_port()
     with simulator("--fixed-timing", "20,5") as server:
-        flags = ("--request-rates=30", "--benchmark-time-seconds=3", "--stay", f"--metrics-port={port}")
+        flags = ("--request-rates=30", "--benchmark-time-seconds=1", "--stay", f"--metrics-port={port}")
         running = start("--host=127.0.0.1", f"--port={server}", *flags)
         until(lambda: "Exit code" in running.said)
     code = int(running.said.rstrip(".\n").rpartition(" ")[2])
@@ -227,7 +227,7 @@ def test_a_container_that_is_started_again_measures_nothing_again_and_idles(tmp_
     port = free_port()
     metric = "LatencyProfileGenerator:"
     with simulator("--fixed-timing", "20,5") as server:
-        flags = ("--request-rates=30", "--benchmark-time-seconds=2", "--save-json-results", "--run-id=job-1", "--stay")
+        flags = ("--request-rates=30", "--benchmark-time-seconds=1", "--save-json-results", "--run-id=job-1", "--stay")
         where = (f"--output-dir={tmp_path}", "--host=127.0.0.1", f"--port={server}", f"--metrics-port={port}")
         arguments = command("--backend=vllm", "--models=simulated", *SYNTHETIC, *flags, *where)
         for attempt, sent in enumerate((True, False)):
