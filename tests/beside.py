@@ -1,7 +1,7 @@
 """Which tests may run beside another one, on two cores that they share.
 
-`pytest -n 2 --dist=loadgroup` gives each group to one worker, the largest first, and then each test that is in none:
-one worker takes those that measure, the other what may run beside them, and whoever is done first takes what is left.
+`pytest -n 2` gives each group to one worker (`Lanes` in conftest.py), the largest first, and then each test that is in
+none: one worker takes those that measure, the other what may run beside them; who is done first takes what is left.
 """
 
 from pathlib import PurePath
