@@ -24,6 +24,7 @@ def describe(
     """Prints it. Opens no connection; values of headers that may be secret are not shown."""
     total = 0.0
     open_end = False
+    of = "" if settings.find_capacity else f" of {len(points)}"
     for point in points:
         planned = point.planned_s
         open_end = open_end or planned is None
@@ -32,7 +33,8 @@ def describe(
             length = f"sent within {planned:.1f} s"
         else:
             length = "all at once" if point.concurrency is None else "as fast as the server answers"
-        out.write(f"point {point.number + 1} of {len(points)}: {point.label}, {point.prompts} requests, {length}\n")
+        most = "at most " if point.probe else ""
+        out.write(f"point {point.number + 1}{of}: {point.label}, {most}{point.prompts} requests, {length}\n")
     if settings.adaptive_rates is not None:
         low, high = settings.request_rates
         left = settings.adaptive_rates - len(points)
@@ -40,8 +42,13 @@ def describe(
         total += left * (settings.benchmark_time_seconds or 0.0)
         open_end = open_end or (left > 0 and settings.benchmark_time_seconds is None)
     total += settings.sleep_seconds * ((settings.adaptive_rates or len(points)) - 1)
-    out.write(f"sending takes {'at least ' if open_end else ''}{clock_text(total)}\n")
-    at_most = "at most " if settings.adaptive_rates is not None else ""
+    if settings.find_capacity:
+        top = f"{settings.max_rate:.12g} req/s" if settings.max_rate else f"{settings.concurrencies[1]} in flight"
+        out.write(f"then as many more as the search takes, up to {top}\n")
+        total = settings.max_duration
+    bound = "at most " if settings.find_capacity else "at least " if open_end else ""
+    out.write(f"sending takes {bound}{clock_text(total)}\n")
+    at_most = "at most " if settings.adaptive_rates is not None or settings.find_capacity else ""
     out.write(f"prompts: {at_most}{prompts_of(settings, points)}\n")
     if settings.shared_prefix:
         meant = [

@@ -59,6 +59,22 @@ def test_what_does_not_go_together(more: Sequence[str], says: str) -> None:
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("loads", "says"),
+    [
+        (["--request-rate=20", "--max-rate=40"], ["point 1: 20 req/s, at most ", "takes, up to 40 req/s"]),
+        (["--concurrencies=2,64"], ["point 1: 2 in flight, at most ", "takes, up to 64 in flight"]),
+    ],
+)
+def test_a_dry_run_says_where_a_search_begins_and_what_bounds_it(loads: Sequence[str], says: Sequence[str]) -> None:
+    with Odd(lambda _: None) as server:
+        where = [f"--url=http://{server.host}:{server.port}", "--dry-run", "--max-duration=90"]
+        done = benchmark(*ASKED, "--find-capacity", f"--slo={SLO}", *loads, *where)
+    assert done.returncode == Exit.DONE, done.stderr
+    for said in (*says, "sending takes at most 1:30", "prompts: at most "):
+        assert said in done.stdout
+
+
 def test_limits_of_a_search_without_one_are_refused() -> None:
     with pytest.raises(UsageError) as caught:
         load(["--tokenizer=bundled", "--input-len=16", "--output-len=4", "--max-rate=40"], {})

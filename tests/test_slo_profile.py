@@ -73,7 +73,7 @@ def test_objectives_of_a_rate_and_of_each_of_two_models(
     assert profile["exit_code"] == done.returncode and profile["slo"]["text"] in done.stdout
     assert profile["points"][0]["slo"] == points[2]["slo"]["outcome"] and profile["slo"]["highest_kept"] is None
     if calm:
-        assert "At 60 req/s ttft:p90<190ms is broken (p90 2" in done.stdout
+        assert "At 60 req/s ttft:p90<190ms is broken (" in done.stdout  # by its p90, or by who kept it
     again = tmp_path / "again"
     (records,) = tmp_path.glob("*.records.npz")
     assert reanalyze(records, again) == done.returncode and profile["slo"]["text"] in capsys.readouterr().out
