@@ -110,8 +110,13 @@ def test_a_first_concurrency_that_is_not_clear_gives_no_interval() -> None:
 
 def test_nothing_beyond_the_time() -> None:
     found, _ = search(lambda users: users / 40, max_s=30.0)
-    assert found.ended is Ended.MAX_DURATION
+    assert found.ended is Ended.MAX_DURATION and not found.answered
     assert found.seconds <= 30
+    assert found.highest_kept and found.lowest_broken is None
+    assert capacity_text(found).startswith(
+        "No capacity: the time was over before the interval was as narrow as wanted; "
+    )
+    assert f"; {found.highest_kept:.0f} in flight is clearly kept (" in capacity_text(found)
 
 
 def test_a_server_that_breaks_is_left_alone() -> None:

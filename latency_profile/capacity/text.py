@@ -22,4 +22,9 @@ def _told(found: Capacity) -> str:
         return f"Capacity: at least {found.highest_kept:.4g} {unit}, which keeps all objectives; {found.reason}"
     if found.answered:
         return f"Capacity: below {found.lowest_broken:.4g} {unit}, which breaks an objective; {found.reason}"
-    return f"No capacity: {found.reason}"
+    clear = [
+        f"{load:.4g} {unit} is clearly {what}"
+        for load, what in ((found.highest_kept, "kept"), (found.lowest_broken, "broken"))
+        if load is not None
+    ]
+    return "; ".join([f"No capacity: {found.reason}", *clear])
