@@ -19,7 +19,7 @@ picture: $(VENV)/.test ## the README's pictures: of a real run of `make profile`
 	$(BIN)/python -m benchmarks.results_pictures docs/results
 
 test: $(VENV)/.test triton lint ## all tests but the slow ones and those of large servers
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not vllm and not jetstream and not transformers_serve and not image"
 
 test-slow: $(VENV)/.test ## tests that take more than 30 s each
 	$(BIN)/python -m pytest -m slow

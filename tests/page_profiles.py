@@ -2,15 +2,17 @@
 
 import base64
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from latency_profile import results
+from latency_profile.cli import main
 from latency_profile.records import Records, Status
 from tests.make_records import SECOND, make_records
 
@@ -113,3 +115,17 @@ class Page(HTMLParser):
             self._into.append(data)
         if self.tags and self.tags[-1][0] not in ("script", "style"):
             self.text += data
+
+
+Report = Callable[..., tuple[int, Page, str]]
+
+
+def reporting(folder: Path, capsys: pytest.CaptureFixture[str]) -> Report:
+    """`latency-profile report` of any arguments: its exit code, the page that it leaves in `folder`, what it said."""
+
+    def run(*arguments: object) -> tuple[int, Page, str]:
+        code = main(["report", *map(str, arguments), "-o", str(folder / "page" / "report.html")])
+        output = capsys.readouterr()
+        return code, Page(Path(output.out.splitlines()[0])), output.err
+
+    return run

@@ -16,6 +16,7 @@ from benchmarks.truth import simulator
 from latency_profile.capacity.answers import answers_of, answers_so_far
 from latency_profile.capacity.asked import search_of
 from latency_profile.capacity.probe import Probe
+from latency_profile.capacity.scores import Answers
 from latency_profile.capacity.structure import Capacity, Ended
 from latency_profile.errors import Exit, UsageError
 from latency_profile.outcome import Status
@@ -137,15 +138,21 @@ def test_a_look_at_a_closed_loop_sees_what_the_records_say(tmp_path: Path, token
     assert list(seen.tokens[ok]) == list(whole.tokens[ok]) if tokens else np.isnan(seen.tokens).all()
 
 
+def half_way(folder: Path, start_ns: int) -> Answers:
+    """What a look in the middle of a point saw."""
+    spool = folder / "spool-0"
+    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size // 2])
+    tail = following(folder, start_ns, 1, True)
+    tail.read()
+    seen = answers_so_far(tail, start_ns)
+    tail.close()
+    return seen
+
+
 def test_a_look_at_a_closed_loop_sees_who_waits(tmp_path: Path) -> None:
     with Odd(lambda call: call.send(odd.whole(3)[:-20], odd.whole(3)[-20:], gap_s=0.3)) as server, Fleet(1) as fleet:
         driven = send(fleet, server, tmp_path, Load(concurrency=4, count=12))
-    spool = tmp_path / "spool-0"
-    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size // 2])  # as it was in the middle of the point
-    tail = following(tmp_path, driven.ran.start_ns, 1, True)
-    tail.read()
-    seen = answers_so_far(tail, driven.ran.start_ns)
-    tail.close()
+    seen = half_way(tmp_path, driven.ran.start_ns)
     waiting = np.isnan(seen.end_s)
     assert 0 < waiting.sum() <= 4 and (~waiting).any() and list(seen.due_s) == sorted(seen.due_s)
     assert not np.isnan(seen.first_s[waiting]).all()
@@ -174,12 +181,7 @@ def test_a_look_sees_requests_that_have_not_ended(tmp_path: Path) -> None:
     with shows by them."""
     with Odd(lambda call: call.send(odd.whole(3)[:-20], odd.whole(3)[-20:], gap_s=0.3)) as server, Fleet(1) as fleet:
         driven = send(fleet, server, tmp_path, Load(due_ms=[20 * k for k in range(40)]))
-    spool = tmp_path / "spool-0"
-    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size // 2])  # as it was in the middle of the point
-    tail = following(tmp_path, driven.ran.start_ns, 1, True)
-    tail.read()
-    seen = answers_so_far(tail, driven.ran.start_ns)
-    tail.close()
+    seen = half_way(tmp_path, driven.ran.start_ns)
     assert seen.now_s >= float(seen.due_s[-1]) and len(seen.due_s) <= 40
     known = driven.records
     is_open = np.isnan(seen.end_s)

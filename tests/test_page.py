@@ -23,22 +23,16 @@ from latency_profile.page import after, bundle
 from latency_profile.page.html import island
 from latency_profile.report.table_row import number
 from latency_profile.storage import open_folder
-from tests.page_profiles import Page, steady, written
+from tests.page_profiles import Page, Report, reporting, steady, written
 from tests.servers.simulator import simulator
 from tests.tool import SYNTHETIC, benchmark, point_files
 
 SLO = {"slo": ["ttft:p90<120ms", "e2e:p50<10s"]}
-Report = Callable[..., tuple[int, Page, str]]
 
 
 @pytest.fixture(name="report")
 def reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Report:
-    def run(*arguments: object) -> tuple[int, Page, str]:
-        code = main(["report", *map(str, arguments), "-o", str(tmp_path / "page" / "report.html")])
-        output = capsys.readouterr()
-        return code, Page(Path(output.out.splitlines()[0])), output.err
-
-    return run
+    return reporting(tmp_path, capsys)
 
 
 @pytest.fixture(scope="module", name="measured")

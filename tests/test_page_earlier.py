@@ -1,12 +1,11 @@
 """Which earlier nights a page shows: those that lie around a profile, in folders of other runs and in a bucket."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from latency_profile.cli import main
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.earlier import MOST, MOST_READ, Remembered, newest_nights
 from latency_profile.compare.nightly import comparison_files
@@ -16,21 +15,15 @@ from latency_profile.errors import Exit
 from latency_profile.results import fetched
 from latency_profile.storage import open_bucket, open_folder
 from tests.make_nights import make_date, make_night, make_point, make_profile, profile_name
-from tests.page_profiles import Page, steady, written
+from tests.page_profiles import Page, Report, reporting, steady, written
 from tests.servers.fake_gcs import flaky
 
 NIGHTS = 7
-Report = Callable[..., tuple[int, Page, str]]
 
 
 @pytest.fixture(name="report")
 def reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Report:
-    def run(*arguments: object) -> tuple[int, Page, str]:
-        code = main(["report", *map(str, arguments), "-o", str(tmp_path / "page" / "report.html")])
-        output = capsys.readouterr()
-        return code, Page(Path(output.out.splitlines()[0])), output.err
-
-    return run
+    return reporting(tmp_path, capsys)
 
 
 @pytest.fixture(scope="module", name="nightly")

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from latency_profile.capacity import isotonic
-from latency_profile.capacity.ends import coarse_requests, suffers_for_long
 from latency_profile.capacity.near import REACH, Near, near, teaching
 from latency_profile.capacity.probe import TRANSIENT, Probe, Running, Told
+from latency_profile.capacity.probes import coarse_requests, suffers_for_long
 from latency_profile.capacity.scores import Answers
 from latency_profile.capacity.structure import Capacity, Ended
 from latency_profile.slo.grammar import Objective

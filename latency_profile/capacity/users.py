@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from latency_profile.capacity.clear import Clarity
-from latency_profile.capacity.ends import coarse_requests, suffers_for_long
 from latency_profile.capacity.probe import ROUNDS, ROUNDS_LEFT_OUT, Probe, Running, Told
+from latency_profile.capacity.probes import coarse_requests, suffers_for_long
 from latency_profile.capacity.scores import Answers
 from latency_profile.capacity.structure import Capacity, Ended, Of
 from latency_profile.slo.grammar import Objective

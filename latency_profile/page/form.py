@@ -11,7 +11,7 @@ from latency_profile.page.points.machines import MACHINES, SERVER
 from latency_profile.page.points.slowest import HEADING as SLOWEST
 
 LIMIT_BYTES = 2_000_000
-_TABLES_STAY = "their tables are there"
+_TABLES_STAY = "those with a table keep it"
 _ONE = "`latency-profile report` of fewer points has them"
 
 
