@@ -134,5 +134,6 @@ def test_it_says_what_it_waits_for_now_and_then(said: list[str], monkeypatch: py
     ports = [free_port(), free_port()]
     with pytest.raises(ServerUnavailable, match=r"refused \(and 1 more\)$"):
         wait_for([at(port) for port in ports], "/health", 1.0, never, said.append)
-    line = f"waiting for http://127.0.0.1:{ports[0]}: Connection refused (and 1 more)"
-    assert said in ([line] * 2, [line] * 3), "at once, after 0.4 s and after 0.8 s"
+    assert len(said) in (2, 3), "at once, after 0.4 s and after 0.8 s"
+    # either may be the first that was asked: each line names one that is known to refuse
+    assert set(said) <= {f"waiting for http://127.0.0.1:{port}: Connection refused (and 1 more)" for port in ports}
