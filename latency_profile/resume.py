@@ -17,6 +17,7 @@ import msgspec
 from latency_profile.errors import StorageError, UsageError
 from latency_profile.fingerprint import fingerprint_of
 from latency_profile.points import PlannedPoint
+from latency_profile.records import load
 from latency_profile.results import PointResult
 from latency_profile.results.index import INDEX_NAME, Index, IndexPoint, changes, new_index, plan_of, read_index
 from latency_profile.settings import Settings
@@ -48,6 +49,7 @@ class Earlier:
     origin: Origin
     result: PointResult
     files: list[str]
+    records: Path | None = None  # on this machine; of a probe, which the search has to be told
 
 
 @dataclass(slots=True)
@@ -104,7 +106,7 @@ class Ledger:
             index = there
             for point in index.points:
                 if point.state == "done":
-                    self._take(point, index.urls)
+                    self._take(point, index.urls, index.find_capacity)
         self._index = index
         self._write_index()
 
@@ -243,12 +245,14 @@ class Ledger:
                     raise UsageError(f"--run-id: {store.place(self.name(INDEX_NAME))}: {error}") from None
         return None
 
-    def _take(self, point: IndexPoint, urls: list[str]) -> None:
+    def _take(self, point: IndexPoint, urls: list[str], needs_records: bool) -> None:
         data = self._read(point.files[0]) if point.files else None
         try:
             result = msgspec.json.decode(data or b"", type=PointResult)
-        except msgspec.DecodeError:
-            self._say(f"point {point.number + 1} is done by the index, and its results cannot be read: measured again")
+            path = self._records(point) if needs_records else None
+        except (msgspec.DecodeError, ValueError) as error:
+            lost = "results" if isinstance(error, msgspec.DecodeError) else "records"
+            self._say(f"point {point.number + 1} is done by the index, and its {lost} cannot be read: measured again")
             return
         of, settings = result.fingerprint.of, result.provenance["settings"]
         origin = Origin(
@@ -261,7 +265,19 @@ class Ledger:
             date=point.date or "",
             concurrency=result.load.concurrency,
         )
-        self._points[point.number] = Earlier(origin, result, point.files)
+        self._points[point.number] = Earlier(origin, result, point.files, path)
+
+    def _records(self, point: IndexPoint) -> Path:
+        """A point's records in the local folder, copied where only another store has them. Raises ValueError where they
+        cannot be read."""
+        if point.records is None:
+            raise ValueError("there are none")
+        name = self.name(point.records)
+        path = Path(self._stores[0].place(name))
+        if not path.exists() and (data := self._read(point.records)) is not None:
+            path = Path(self._stores[0].put(name, data))
+        load(path)
+        return path
 
     def _read(self, name: str) -> bytes | None:
         for store in reversed(self._stores):
@@ -303,15 +319,13 @@ def index_of(
     first = points[0]
     load = "closed loop" if first.rate is None else "burst" if math.isinf(first.rate) else "rate"
     mark = fingerprint_of(settings.as_dict(), endpoint, models, load, workload)
-    return new_index(settings.run_id, mark, urls, points, settings.slo, settings.adaptive_rates)
+    return new_index(settings.run_id, mark, urls, points, settings.slo, settings.adaptive_rates, settings.find_capacity)
 
 
 def may_resume(settings: Settings, environ: Mapping[str, str], say: Callable[[str], None]) -> bool:
     """Whether this run can go on where an earlier attempt of it ended; says why it cannot to who asked for that."""
     why = None
-    if settings.find_capacity:
-        why = "a search for the capacity begins again" if settings.run_id else None
-    elif settings.run_id is None:
+    if settings.run_id is None:
         why = "it takes --run-id" if settings.given("resume") and settings.resume else None
     elif settings.resume and not _lasts(settings, environ):
         why = "there is neither a bucket nor a volume under --output-dir, and a container's own files go with it"

@@ -26,7 +26,7 @@ from latency_profile.plan import NS
 from latency_profile.point_run import Bench, Prompts, run_point
 from latency_profile.points import PlannedPoint
 from latency_profile.provenance import provenance
-from latency_profile.records import Records
+from latency_profile.records import Records, load
 from latency_profile.report.closing import closing_line
 from latency_profile.report.console import render_table
 from latency_profile.report.line import spelled
@@ -65,7 +65,7 @@ class Further(Protocol):
         self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
     ) -> PlannedPoint | None:
         """The point after `points`, from what was measured so far; None where there is to be none. last: the records of
-        the last one; None where an earlier attempt of the run measured it."""
+        the last one; of what an earlier attempt of the run measured only where the points are probes."""
 
 
 class Sweep:
@@ -89,7 +89,7 @@ class Sweep:
         self._hygiene, self._board, self._meeting = hygiene, board, meeting
         self._outcomes: list[results.Outcome] = []
         self._rows: list[TableRow] = []
-        self._last: Records | None = None  # of the point that was measured last
+        self._last: Records | None = None  # of the last point
         self._failure: ProfileError | None = None
         self._comparison: Comparison | None = None
         self._earlier: Readable | None = None  # the nights that it read
@@ -221,7 +221,7 @@ class Sweep:
         """A point that an earlier attempt of this run has measured."""
         self._progress.say(f"point {point.number + 1}, {point.label}: in the index of this run, and not measured again")
         self._outcomes.append(results.Outcome(earlier.origin, earlier.result, earlier.files))
-        self._last = None
+        self._last = None if earlier.records is None else load(earlier.records)
         self._rows.append(table_row(point.load, earlier.result))
         self._board.point_kept(earlier.result.verdict.verdict)
         if self._meeting and earlier.result.load.shards:  # that attempt may have ended before it could tell the others
@@ -282,7 +282,8 @@ class Sweep:
         self._board.point_measured(measured, result.verdict.verdict)  # what this pod sent, and the verdict on all
         row = table_row(point.load, result)
         self._progress.point_finished(log_line(row))
-        if point.concurrency is not None and point.duration_s is not None and len(records) == point.prompts:
+        bounded = point.duration_s is not None and point.probe is None  # by a time that the user gave
+        if point.concurrency is not None and bounded and len(records) == point.prompts:
             self._progress.say(
                 f"  --num-prompts={point.prompts} were used up after {records.context.measured_ns / NS:.1f} s of "
                 f"{point.duration_s:g} s: a higher number keeps the loop closed for all of its time"

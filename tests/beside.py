@@ -92,6 +92,7 @@ BESIDE = (
     "test_bad_input.py",
     "test_bucket.py",
     "test_cache_counters.py",
+    "test_capacity_resume.py",
     "test_chunks.py",
     "test_compare_command.py",
     "test_console.py",

@@ -15,16 +15,18 @@ from latency_profile.results import PointResult
 from latency_profile.settings import Settings
 from latency_profile.verdict import Kind
 
+MOST_TRIES = 3  # of a probe: a machine has bad moments
+
 
 @dataclass
 class CapacitySearch:
-    """Implements `sweep.Further`. A probe that must not be used is sent once more: a machine has bad moments."""
+    """Implements `sweep.Further`. A probe that must not be used is sent again."""
 
     settings: Settings
     most: None = None
     _search: Search | UsersSearch = field(init=False)
     _asked: Probe | Capacity = field(init=False)
-    _again: bool = False  # the last probe was another's repetition
+    _tries: int = 0  # of the last probe, of which none could be used
 
     def __post_init__(self) -> None:
         self._search = search_of(self.settings)
@@ -33,17 +35,17 @@ class CapacitySearch:
     def after(
         self, points: Sequence[PlannedPoint], results: Sequence[PointResult], last: Records | None
     ) -> PlannedPoint | None:
-        assert last is not None, "a search begins again where its run goes on"
+        assert last is not None, "an earlier attempt's probes come with their records"
         point, verdict = points[-1], results[-1].verdict
         number, first_prompt = len(points), point.first_prompt + point.prompts
         assert isinstance(self._asked, Probe)
         if verdict.usable or verdict.verdict is Kind.FAILED:  # failures are the server's answer to a rate
             self._search.told(answers_of(last))
-            self._asked, self._again = self._search.next(), False
-        elif not self._again:
-            self._asked, self._again = self._search.again(answers_of(last).now_s), True
+            self._asked, self._tries = self._search.next(), 0
+        elif (tries := self._tries + 1) < MOST_TRIES:
+            self._asked, self._tries = self._search.again(answers_of(last).now_s), tries
         else:
-            self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} twice")
+            self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} {tries} times")
         if isinstance(self._asked, Capacity):
             return None
         return plan_probe(self.settings, self._asked, self._search.running(), number, first_prompt)

@@ -66,6 +66,9 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         Meta(description="points of --adaptive-rates, which are here as far as they are known; null: all are"),
     ] = None
+    find_capacity: Annotated[
+        bool, Meta(description="its points are probes of --find-capacity, which are here as far as they are known")
+    ] = False
     profile: Annotated[str | None, Meta(description="the file of the whole profile, in the run's folder")] = None
 
     def with_point(self, number: int, **changes: object) -> "Index":
@@ -83,6 +86,7 @@ def new_index(
     points: Sequence[PlannedPoint],
     slo: Sequence[str] = (),
     adaptive_rates: int | None = None,
+    find_capacity: bool = False,
 ) -> Index:
     """Of a run of which nothing is there yet."""
     planned = [IndexPoint(number=point.number, plan=plan_of(point)) for point in points]
@@ -93,6 +97,7 @@ def new_index(
         points=planned,
         slo=list(slo),
         adaptive_rates=adaptive_rates,
+        find_capacity=find_capacity,
     )
 
 
@@ -127,9 +132,12 @@ def changes(there: Index, now: Index) -> list[str]:
         found.append(f"servers: {_shown(there.urls)}, {_shown(now.urls)}")
     if there.slo != now.slo:
         found.append(f"slo: {_shown(there.slo)}, {_shown(now.slo)}")
-    if there.adaptive_rates != now.adaptive_rates:
-        found.append(f"adaptive_rates: {_shown(there.adaptive_rates)}, {_shown(now.adaptive_rates)}")
-    elif now.adaptive_rates is None and len(there.points) != len(now.points):
+    for name in ("adaptive_rates", "find_capacity"):
+        then, today = getattr(there, name), getattr(now, name)
+        if then != today:
+            found.append(f"{name}: {_shown(then)}, {_shown(today)}")
+    all_known = not any((each.find_capacity or each.adaptive_rates is not None) for each in (there, now))
+    if all_known and len(there.points) != len(now.points):
         found.append(f"points: {len(there.points)}, {len(now.points)}")
     for this, that in zip(there.points, now.points, strict=False):
         for name in PlanOfPoint.__struct_fields__:
