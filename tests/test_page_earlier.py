@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from latency_profile.cli import main
 from latency_profile.compare.compared import Options, compare
 from latency_profile.compare.earlier import MOST, MOST_READ, Remembered, newest_nights
 from latency_profile.compare.nightly import comparison_files
@@ -114,6 +115,35 @@ def test_a_stored_comparison_finds_the_nights_that_it_names(nightly: Path, tmp_p
     for path in (folder / "run-2").iterdir():
         path.unlink()
     assert "profiles of 1 of these nights are not there" in report(folder / "run-6")[1].text
+
+
+def test_nights_that_are_elsewhere(nightly: Path, tmp_path: Path, bucket: str, report: Report) -> None:
+    """As of a profile that was compared with what another place has (--compare-with=PLACE)."""
+    elsewhere = copied(nightly, tmp_path / "elsewhere")
+    line = with_comparison(elsewhere)
+    alone = tmp_path / "alone"
+    (elsewhere / "run-6").rename(alone)
+    assert "profiles of 6 of these nights are not there" in report(alone)[1].text
+    for place in (str(elsewhere), in_bucket(bucket, elsewhere)):
+        code, page, err = report(alone, f"--nights={place}")
+        assert (code, err) == (Exit.DONE, "")
+        assert line in page.text and "are not there" not in page.text and nights_drawn(page) == NIGHTS
+
+
+@pytest.mark.usefixtures("gcs")
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("", "--nights: got ''"),
+        ("nowhere", "--nights: got 'nowhere', takes a folder that is there"),
+        ("gs://no-such-bucket/nights", "gs://no-such-bucket/nights: there is no such bucket"),
+    ],
+)
+def test_a_place_of_nights_that_is_none(
+    place: str, says: str, nightly: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(nightly / "run-6"), f"--nights={place}"]) == Exit.USAGE
+    assert says in capsys.readouterr().err
 
 
 def test_a_bucket_of_runs_shows_their_nights(nightly: Path, tmp_path: Path, bucket: str, report: Report) -> None:

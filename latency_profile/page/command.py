@@ -18,19 +18,20 @@ from latency_profile.page.names import series_names
 from latency_profile.page.overview import overview
 from latency_profile.page.pictures import drawer
 from latency_profile.page.seen import Seen, Unread, seen_of
-from latency_profile.results.fetched import AtHand, at_hand
+from latency_profile.results.fetched import AtHand, around, at_hand, reading
 from latency_profile.results.found import NoPoints, say_barred
+from latency_profile.storage import Readable
 
 Draw = Callable[[Iterable[Figure]], Iterator[tuple[str, bytes]]]
 
 DEFAULT = "report.html"
-_USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR]"
+_USAGE = "latency-profile report RESULTS … [-o report.html] [--plots DIR] [--nights PLACE]"
 _DESCRIPTION = """\
 Points that were measured as one HTML page that needs nothing else: the result in a sentence, curves with their
 intervals, all points, where the numbers come from, and each point. RESULTS are points' JSON, profiles' JSON, records,
 and folders of these with all below them, here or in a bucket (gs://bucket/folder, gs://bucket/folder/PROFILE.json);
 several profiles are drawn over each other. Earlier nights are looked for beside the newest profile, and in the folders
-of other runs beside that of a run with a name.
+of other runs beside that of a run with a name, or where --nights says.
 
 Exit code 4 where no point may be used, or a folder has none."""
 
@@ -45,22 +46,26 @@ def command(arguments: Sequence[str]) -> Exit:
     folder = None if given.plots is None else Path(given.plots).expanduser()
     if folder is not None and (not given.plots or folder.is_file()):
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
+    nights = None if given.nights is None else _place_of_nights(given.nights)
     draw = None if folder is None else drawer()
     try:
         with at_hand(given.places) as here:
             here.with_profiles()
             here.with_records()
-            return _report(here, output, folder, draw)
+            return _report(here, output, folder, draw, nights)
     except NoPoints as error:  # who looks for the page is told so there
         _write(output, document([], notices=[str(error)]))
         print(error, file=sys.stderr)
         return Exit.UNUSABLE
 
 
-def _report(here: AtHand, output: Path, folder: Path | None, draw: Draw | None) -> Exit:
+def _report(
+    here: AtHand, output: Path, folder: Path | None, draw: Draw | None, place_of_nights: Readable | None
+) -> Exit:
     """folder, draw: for pictures, where they are asked for."""
     points, unread = seen_of(points_at(here.places, here.named))
-    more, nights = in_depth(points), comparisons_of(points, here.around, _say)
+    around_them = here.around if place_of_nights is None else lambda _: place_of_nights
+    more, nights = in_depth(points), comparisons_of(points, around_them, _say)
     _write(output, document(points, unread, more, without_profile(points), nights, capacities_of(points)))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)
@@ -70,6 +75,17 @@ def _report(here: AtHand, output: Path, folder: Path | None, draw: Draw | None) 
         for name, data in draw(figures):
             _write(folder / name, data)
     return _code(points, unread)
+
+
+def _place_of_nights(place: str) -> Readable:
+    """Where --nights says. Raises UsageError where nothing is, and ServerUnavailable where it cannot be read."""
+    folder = Path(place).expanduser()
+    if not place or ("://" not in place and not folder.is_dir()):
+        raise UsageError(f"--nights: got {place!r}, takes a folder that is there, or a URL such as gs://bucket/folder")
+    nights = around(place if "://" in place else str(folder))
+    with reading(place):
+        nights.list("")
+    return nights
 
 
 def _say(text: str) -> None:
@@ -110,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
         "--plots",
         metavar="DIR",
         help="a folder for each figure as PNG and SVG too; takes the package vl-convert-python",
+    )
+    flags.add_argument(
+        "--nights",
+        metavar="PLACE",
+        help="a folder, with the folders in it, or a URL where earlier profiles are, as of a --compare-with=PLACE "
+        "(default: around the newest profile)",
     )
     return flags
 

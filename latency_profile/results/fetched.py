@@ -117,6 +117,11 @@ class _Near:
         return open_folder(self.folder).get(name)
 
 
+def around(place: str) -> Readable:
+    """What lies in a folder or under a URL, to be looked for by name. Raises UsageError."""
+    return opened(place) if "://" in place else _Near(Path(place))
+
+
 class AtHand:
     """Places of results on this machine: those that lie here already, and copies of the others."""
 
@@ -148,8 +153,7 @@ class AtHand:
 
     def around(self, folder: Path) -> Readable:
         """What lies in a folder, copied or not. Raises UsageError."""
-        place = self.named(folder)
-        return opened(place) if "://" in place else _Near(folder)
+        return around(self.named(folder))
 
     def with_profiles(self) -> None:
         """Copies the profiles' files, comparisons and indexes that lie beside files which were named alone."""
