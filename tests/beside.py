@@ -117,6 +117,7 @@ BESIDE = (
     "test_readiness.py",
     "test_real_servers.py",
     "test_replicas.py",
+    "test_replicas_in_flight_search.py",
     "test_rerun.py",
     "test_resume.py",
     "test_same_bytes.py",

@@ -30,7 +30,9 @@ def said(
         file=f"{rate}.json",
         load="",
         request_rate=rate,
+        concurrency=None,
         offered_requests_per_s=rate if offered is None else offered,
+        completed_requests_per_s=rate,
         verdict="VALID",
         remarks=[],
         outcome=outcome,
@@ -77,7 +79,7 @@ def test_only_what_was_offered_is_known_to_be_kept() -> None:
 
 
 def test_the_arithmetic() -> None:
-    found = sizing(target_rate=120, headroom=0.2, kept=9.6, broken=12)
+    found = sizing(target=120, headroom=0.2, kept=9.6, broken=12)
     assert found.replicas == 15, "144 / 9.6 is 15, whatever floats make of it"
     assert found.at_least == 13, "12 replicas would get the 12 req/s that break"
     assert found.requests_per_s == 8 and found.utilization == pytest.approx(8 / 9.6)
@@ -91,14 +93,14 @@ def test_the_arithmetic() -> None:
     ("kept", "broken", "outcome"), [(60, 100, BROKEN), (60, 130, UNRESOLVED), (60, None, UNRESOLVED)]
 )
 def test_what_remains_when_one_of_two_fails(kept: float, broken: float | None, outcome: Outcome) -> None:
-    found = sizing(target_rate=100, headroom=0.0, kept=kept, broken=broken)
+    found = sizing(target=100, headroom=0.0, kept=kept, broken=broken)
     assert found.replicas == 2 and found.one_down is not None and found.one_down.outcome is outcome
     assert found.with_one_spare == 3
     assert found.at_least == (None if broken is None else 2 if broken == 100 else 1)
 
 
 def test_one_replica_leaves_nothing_when_it_fails() -> None:
-    found = sizing(target_rate=1, headroom=0.0, kept=60, broken=None)
+    found = sizing(target=1, headroom=0.0, kept=60, broken=None)
     assert (found.replicas, found.one_down, found.with_one_spare) == (1, None, 2)
 
 

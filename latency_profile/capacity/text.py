@@ -2,7 +2,7 @@
 
 from latency_profile.capacity.structure import Capacity, Of
 
-_UNITS = {Of.RATE: "req/s", Of.CONCURRENCY: "in flight"}
+UNITS = {Of.RATE: "req/s", Of.CONCURRENCY: "in flight"}
 
 
 def capacity_text(found: Capacity) -> str:
@@ -12,7 +12,7 @@ def capacity_text(found: Capacity) -> str:
 
 
 def _told(found: Capacity) -> str:
-    unit = _UNITS[found.of]
+    unit = UNITS[found.of]
     if found.low is not None and found.high is not None:
         said = f"Capacity: {found.estimate:.4g} {unit} ({found.low:.4g} to {found.high:.4g}, {found.confidence:.0%})"
         if found.binding:

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 
 from latency_profile import results
+from latency_profile.capacity.structure import Of
 from latency_profile.command_flags import CommandFlags, read
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.replicas.evidence import judged_by_run
 from latency_profile.replicas.plan import Target, plan
-from latency_profile.replicas.points import ReplicaPoint, objectives_of, points_at, searches_beside
+from latency_profile.replicas.points import ReplicaPoint, kind_of, objectives_of, points_at, searches_beside
 from latency_profile.replicas.text import lines
 from latency_profile.results.fetched import at_hand
 from latency_profile.settings import kinds
@@ -32,11 +33,12 @@ _USAGE = (
 _DESCRIPTION = """\
 How many replicas of what was measured a target load takes, so that each keeps the objectives, and what they cost. Where
 a profile searched for the capacity (--find-capacity) by the same objectives, one replica is known to carry the lower
-end of its interval. Else it is the highest rate at which a usable point keeps all of them by its interval, no lower
-rate breaking them; nothing is extrapolated beyond it. RESULTS are points' JSON, profiles' JSON, records, and folders of
-these, here or in a bucket (gs://bucket/folder), of one server and one workload, at request rates. Objectives other than
+end of its interval. Else it is the highest load at which a usable point keeps all of them by its interval, no lower one
+breaking them; nothing is extrapolated beyond it. RESULTS are points' JSON, profiles' JSON, records, and folders of
+these, here or in a bucket (gs://bucket/folder), of one server and one workload: at request rates, or of a closed loop
+(--concurrencies), which takes --target-concurrency. Where there are both, those at rates count. Objectives other than
 those of the run are judged from the records beside the results, or where there are none from the intervals in them.
-Exit code 4 where no measured rate is known to keep the objectives."""
+Exit code 4 where no measured load is known to keep the objectives."""
 
 
 def command(arguments: Sequence[str]) -> Exit:
@@ -54,7 +56,7 @@ def command(arguments: Sequence[str]) -> Exit:
         here.with_profiles()
         points = points_at(here.places, here.named)
         objectives = _objectives(points) if asked is None else asked
-        _check(points, objectives, price)
+        _check(points, objectives, target, price)
         if any(judged_by_run(point.result, objectives) is None for point in points):
             here.with_records()
         found = plan(points, objectives, target, headroom, replicas, price, searches_beside(points, here.named))
@@ -86,7 +88,16 @@ def _objectives(points: Sequence[ReplicaPoint]) -> Sequence[Objective]:
         raise UsageError(f"--slo: got nothing, takes {_OBJECTIVES.takes}: {error}") from None
 
 
-def _check(points: Sequence[ReplicaPoint], objectives: Sequence[Objective], price: float | None) -> None:
+def _check(
+    points: Sequence[ReplicaPoint], objectives: Sequence[Objective], target: Target, price: float | None
+) -> None:
+    if target.rate is not None and kind_of(points) is Of.CONCURRENCY:
+        got = ", ".join(dict.fromkeys(point.result.load_name for point in points))
+        raise UsageError(
+            f"--target-rate: got {target.rate:g}, takes points of request rates (--request-rates); these ({got}) are "
+            "of a closed loop, which sends only as fast as it is answered, and arrivals at a rate queue longer: they "
+            "take --target-concurrency"
+        )
     streamed = [objective.name for objective in objectives if objective.metric in STREAMED]
     if streamed and not all(point.result.load.streaming for point in points):
         got = ", ".join(streamed)
@@ -116,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
         "--target-concurrency",
         metavar="N",
         help="in place of a rate: requests in flight at all replicas together, as of N users who each wait for an "
-        "answer and ask again; Little's law makes a rate of them, from the mean E2E of the points",
+        "answer and ask again; as they are by points of a closed loop (--concurrencies), by those at rates by Little's "
+        "law, from their mean E2E",
     )
     flags.add_argument(
         "--slo", metavar='"METRIC:STAT<LIMIT, ..."', help="objectives, as of a profile (default: the points' own)"

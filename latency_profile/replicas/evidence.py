@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from latency_profile.capacity.structure import Of
 from latency_profile.replicas.points import ReplicaPoint, Result
 from latency_profile.replicas.structure import Basis, Evidence
 from latency_profile.results.found import load_records, records_in
@@ -22,8 +23,9 @@ from latency_profile.statistics import Distribution, Percentile
 _WITHOUT_RECORDS = "from the results without their records"
 
 
-def evidence(points: Iterable[ReplicaPoint], objectives: Sequence[Objective]) -> list[Evidence]:
-    """Of each point, in the same order. Records are read where the results themselves do not tell."""
+def evidence(points: Iterable[ReplicaPoint], objectives: Sequence[Objective], of: Of) -> list[Evidence]:
+    """Of each point, in the same order; those of another kind of load than `of` tell nothing. Records are read where
+    the results themselves do not tell."""
     beside: dict[Path, dict[int, Path]] = {}
     found = []
     for point in points:
@@ -34,15 +36,16 @@ def evidence(points: Iterable[ReplicaPoint], objectives: Sequence[Objective]) ->
                 slo, basis = _again(path, point.result, objectives), Basis.RECORDS
         if slo is None:
             slo, basis = _by_intervals(point.result, objectives), Basis.INTERVALS
-        found.append(_told(point, slo, basis))
+        found.append(_told(point, slo, basis, of))
     return found
 
 
-def _told(point: ReplicaPoint, slo: Slo, basis: Basis) -> Evidence:
+def _told(point: ReplicaPoint, slo: Slo, basis: Basis, unit: Of) -> Evidence:
     of = point.result
     outcome, why = slo.outcome, slo.reason
-    if of.load.request_rate is None:
-        outcome, why = None, "a closed loop has no rate" if of.load.concurrency is not None else "a burst has no rate"
+    if of.kind is not unit:
+        whose = {Of.RATE: "an open loop", Of.CONCURRENCY: "a closed loop", None: "a burst"}[of.kind]
+        outcome, why = None, f"{whose} has no {'rate' if unit is Of.RATE else 'fixed number in flight'}"
     elif of.barred is not None and (of.cut_short is not None or outcome is not Outcome.BROKEN):
         outcome, why = None, of.barred  # a FAILED point can break objectives, and keeps none
     elif outcome is Outcome.KEPT:
@@ -53,7 +56,9 @@ def _told(point: ReplicaPoint, slo: Slo, basis: Basis) -> Evidence:
         file=point.place,
         load=of.load_name,
         request_rate=of.load.request_rate,
+        concurrency=of.load.concurrency,
         offered_requests_per_s=of.load.offered_requests_per_s,
+        completed_requests_per_s=of.load.completed_requests_per_s,
         verdict=of.verdict.verdict,
         remarks=[remark.name for remark in of.verdict.remarks],
         outcome=outcome,

@@ -1,30 +1,27 @@
 """From points, a target and objectives to the whole plan. Pure but for reading records (`evidence`)."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from latency_profile.capacity.structure import Of
 from latency_profile.errors import UsageError
+from latency_profile.replicas.assumptions import assumptions
 from latency_profile.replicas.bracket import carried
 from latency_profile.replicas.evidence import evidence
 from latency_profile.replicas.in_flight import Curve, Measured
-from latency_profile.replicas.points import ReplicaPoint, Result
+from latency_profile.replicas.points import ReplicaPoint, Result, kind_of
 from latency_profile.replicas.searched import Search, carried_by, of_objectives, unused
 from latency_profile.replicas.sizing import at_most, plan_cost, sizing
-from latency_profile.replicas.structure import PLAN_VERSION, Carried, Evidence, InFlight, PlanCost, ReplicaPlan, Sizing
+from latency_profile.replicas.structure import PLAN_VERSION, Carried, Evidence, InFlight, ReplicaPlan, Sizing
+from latency_profile.replicas.units import STEPS
 from latency_profile.slo.grammar import Objective
 from latency_profile.slo.structure import Outcome
 
-_SPLIT = {  # what becomes of arrivals that a balancer splits, by how they came when they were measured
-    "poisson": "Poisson arrivals that are split at random are Poisson at each replica, as they were measured",
-    "gamma": "arrivals were of a gamma process when measured, and those of a split stream are nearer to Poisson ones",
-    "constant": "arrivals were evenly spaced when measured: any others, and those of a split stream are, take more",
-}
-_OF_IN_FLIGHT = (
-    "By Little's law, requests in flight are the rate times the mean E2E from due. Between measured rates E2E is taken "
-    "to lie on a straight line, and no higher rate to have a lower one: where it bends upward, a part of the headroom "
-    "is used up by that",
-    "What remains when one fails is told at the same rate. Users who wait for their answers send less as these take "
-    "longer, so that it is no more than that",
+_ABOUT = 0.1  # relative: a point at a load that is no further away was measured at about that
+_BOTH = (
+    "The points of a closed loop tell nothing here, as others are at rates. Given alone, they take "
+    "--target-concurrency as it is, without Little's law"
 )
 
 
@@ -45,21 +42,36 @@ def plan(
     price_per_hour_usd: float | None,
     searches: Sequence[Search] = (),
 ) -> ReplicaPlan:
-    """replicas: that served together when the points were measured. price: of all that did; None takes the point's own.
-    searches: for the capacity, of the points' profiles; they go before points where they were for these objectives.
-    Raises UsageError where records are there and cannot be read, and where E2E is not known at the rate in question."""
-    told = evidence(points, objectives)
+    """target: in flight, where all points are of a closed loop. replicas: that served together when the points were
+    measured. price: of all that did; None takes the point's own. searches: for the capacity, of the points' profiles;
+    they go before points where they were for these objectives. Raises UsageError where records are there and cannot be
+    read, and where E2E is not known at the rate in question."""
+    kind = kind_of(points)
+    told = evidence(points, objectives, kind)
     searched = of_objectives(searches, objectives)
-    found = carried(told, replicas) if searched is None else carried_by(searched, told, replicas)
-    rate, in_flight = _target(target, points, told, found, headroom, replicas)
+    found = carried(told, replicas) if searched is None else carried_by(searched, told, kind, replicas)
+    rate, in_flight = None, None
+    if kind is Of.RATE:
+        rate, in_flight = _target(target, points, told, found, headroom, replicas)
+    load = rate if kind is Of.RATE else target.in_flight
     sized = cost = None
-    assumptions = list(searched.text) if searched else unused(searches, objectives)
-    if found is not None and rate is not None:
-        sized, nearest = sizing(rate, headroom, found.kept, found.broken), _nearest(points, told, found)
-        cost = _cost(sized, nearest, rate, replicas, price_per_hour_usd)
-        assumptions += [*_assumptions(nearest, sized, replicas), *(_OF_IN_FLIGHT if in_flight else ())]
+    said = list(searched.text) if searched else unused(searches, objectives)
+    if kind is Of.RATE and target.in_flight is not None and any(each.concurrency for each in told):
+        said.append(_BOTH)
+    if found is not None and load is not None:
+        sized = sizing(load, headroom, found.kept, found.broken, kind, STEPS[kind] / replicas)
+        of_kept = _nearest(points, told, kind, found.kept_of)[0]
+        if price_per_hour_usd is None and of_kept.cost is not None:
+            price_per_hour_usd = of_kept.cost.machine_cost_per_hour_usd
+        if price_per_hour_usd is not None:
+            answers = _answers(points, told, sized, replicas) if rate is None else (rate, of_kept.output_tokens_mean)
+            cost = plan_cost(sized, answers[0], price_per_hour_usd / replicas, answers[1])
+        said += assumptions(of_kept, sized, in_flight, kind, replicas)
+    if kind is Of.CONCURRENCY and target.in_flight is not None:
+        in_flight = _users(target.in_flight, found, sized, headroom)
     return ReplicaPlan(
         schema_version=PLAN_VERSION,
+        of=kind,
         target_rate=rate,
         in_flight=in_flight,
         headroom=headroom,
@@ -71,7 +83,7 @@ def plan(
         carried=found,
         sizing=sized,
         cost=cost,
-        assumptions=assumptions,
+        assumptions=said,
     )
 
 
@@ -88,7 +100,7 @@ def _target(
     if target.in_flight is None:
         return target.rate, None
     if found is None:
-        return None, InFlight(target=target.in_flight, per_replica=None, e2e_mean_s=None)
+        return None, _in_flight(target.in_flight)
     try:
         curve = Curve.of(_measured(points, told, replicas))
         planned = found.kept / (1 + headroom)
@@ -97,7 +109,7 @@ def _target(
         rate = curve.rate_at(each)
     except ValueError as error:
         raise UsageError(f"--target-concurrency: got {target.in_flight:g}: {error}") from None
-    return rate * count, InFlight(target=target.in_flight, per_replica=each, e2e_mean_s=each / rate)
+    return rate * count, _in_flight(target.in_flight, per_replica=each, e2e_mean_s=each / rate)
 
 
 def _measured(points: Sequence[ReplicaPoint], told: Sequence[Evidence], replicas: int) -> Iterator[Measured]:
@@ -110,43 +122,45 @@ def _measured(points: Sequence[ReplicaPoint], told: Sequence[Evidence], replicas
             yield Measured(min(each.request_rate, offered) / replicas, e2e_s, n)
 
 
-def _nearest(points: Sequence[ReplicaPoint], told: Sequence[Evidence], found: Carried) -> Result:
-    """The point that the kept rate is of; of a search's rate the one that is nearest to it."""
-
-    def order(pair: tuple[ReplicaPoint, Evidence]) -> tuple[bool, float]:
-        rate = pair[1].request_rate
-        of_no_use = pair[0].result.barred is not None or pair[1].outcome is not Outcome.KEPT
-        return rate is None or of_no_use, abs((rate or 0.0) - found.kept_of)
-
-    return min(zip(points, told, strict=True), key=order)[0].result
+def _users(target: float, found: Carried | None, sized: Sizing | None, headroom: float) -> InFlight:
+    """The target, by points of a closed loop: it is of their own kind of load."""
+    if found is None or sized is None:
+        return _in_flight(target)
+    scale_at, limit = found.kept / (1 + headroom), math.floor(found.kept) or None
+    return _in_flight(target, sized.per_replica, scale_at=scale_at, limit=limit)
 
 
-def _cost(sized: Sizing, of_kept: Result, target_rate: float, replicas: int, price: float | None) -> PlanCost | None:
-    if price is None:
-        price = of_kept.cost.machine_cost_per_hour_usd if of_kept.cost else None
-    return None if price is None else plan_cost(sized, target_rate, price / replicas, of_kept.output_tokens_mean)
+def _in_flight(
+    target: float,
+    per_replica: float | None = None,
+    e2e_mean_s: float | None = None,
+    scale_at: float | None = None,
+    limit: int | None = None,
+) -> InFlight:
+    return InFlight(target=target, per_replica=per_replica, e2e_mean_s=e2e_mean_s, scale_at=scale_at, limit=limit)
 
 
-def _assumptions(of: Result, sized: Sizing, replicas: int) -> Iterator[str]:
-    urls = "one URL" if of.urls == 1 else f"{of.urls} URLs in turn"
-    if replicas == 1:
-        yield (
-            f"A replica is all that was measured together, behind {urls}; where several served there, "
-            "--measured-replicas says how many"
-        )
-    else:
-        yield f"A replica is one of the {replicas} that were measured together behind {urls}, each with an equal part"
-    yield (
-        f"Load is split evenly. A balancer that does not costs more: the busiest replica may get {sized.imbalance:.3g} "
-        "times an even share before it is above the kept rate"
-    )
-    process = of.load.arrival_process
-    yield _SPLIT[process][0].upper() + _SPLIT[process][1:]
-    yield "Requests are like those that were measured, in length above all"
-    if of.cache is not None and of.cache.intended_hit_rate > 0:
-        yield (
-            f"Prompts shared {of.cache.intended_hit_rate:.0%} of their tokens when measured; each replica has a cache "
-            "of its own, which is hit less often where requests of one prefix go to several"
-        )
-    for remark in of.verdict.remarks:
-        yield f"At {of.load_name}, from which the tokens are: {remark.name}: {remark.text}"
+def _nearest(
+    points: Sequence[ReplicaPoint], told: Sequence[Evidence], kind: Of, load: float
+) -> tuple[Result, Evidence]:
+    """The point that keeps the objectives nearest to a load of all that was measured together; where none keeps them
+    the nearest."""
+
+    def order(pair: tuple[Result, Evidence]) -> tuple[bool, float]:
+        return pair[1].outcome is not Outcome.KEPT, abs((pair[1].asked or 0.0) - load)
+
+    pairs = ((point.result, each) for point, each in zip(points, told, strict=True))
+    return min((pair for pair in pairs if pair[0].kind is kind), key=order)
+
+
+def _answers(
+    points: Sequence[ReplicaPoint], told: Sequence[Evidence], sized: Sizing, replicas: int
+) -> tuple[float | None, float | None]:
+    """Requests/s of all replicas of the plan and output tokens of an answer, of a closed loop: as measured at about the
+    load that each then has. None where no point that keeps the objectives was."""
+    load = sized.per_replica * replicas
+    of, its = _nearest(points, told, Of.CONCURRENCY, load)
+    near = its.outcome is Outcome.KEPT and abs((its.asked or 0.0) - load) <= _ABOUT * load * (1 + 1e-9)
+    if not near or not its.completed_requests_per_s:
+        return None, None
+    return its.completed_requests_per_s / replicas * sized.replicas, of.output_tokens_mean

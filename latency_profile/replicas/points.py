@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from latency_profile.capacity.structure import Of
 from latency_profile.errors import UsageError
 from latency_profile.fingerprint import Fingerprint, differences
 from latency_profile.replicas.searched import Search, search_of
@@ -27,6 +28,7 @@ class _Load(PointLoad, frozen=True):
     streaming: bool
     arrival_process: str
     offered_requests_per_s: float | None
+    completed_requests_per_s: float | None
     counts: _Counts
 
 
@@ -96,8 +98,15 @@ class Result(PointHead, frozen=True):
     slo: dict[str, Any] | None = None
 
     @property
+    def kind(self) -> Of | None:
+        """Of load; None for a burst, which has no steady one."""
+        if self.load.concurrency is not None:
+            return Of.CONCURRENCY
+        return None if self.load.request_rate is None else Of.RATE
+
+    @property
     def burst(self) -> bool:
-        return self.load.request_rate is None and self.load.concurrency is None
+        return self.kind is None
 
     @property
     def urls(self) -> int:
@@ -128,9 +137,8 @@ ReplicaPoint = Found[Result]
 
 
 def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list[ReplicaPoint]:
-    """The points of files, and of folders and all below them, each once, by their rate. named: as of `found_at`. Raises
-    UsageError where a place has none, where none has a request rate, and where they are not of one server and one
-    workload.
+    """The points of files, and of folders and all below them, each once, by their load. named: as of `found_at`. Raises
+    UsageError where a place has none, where all are bursts, and where they are not of one server and one workload.
 
     What several models have of a point is left out, unless it is named: machines that serve them are shared by them.
     """
@@ -139,32 +147,43 @@ def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list
         for found in found_at(place, Result, named):
             if found.result.of_all_models or found.name == Path(place).name:
                 points.setdefault(found.result.key, found)
-    ordered = sorted(points.values(), key=lambda found: (found.result.load.request_rate or 0.0, found.name))
+    ordered = sorted(points.values(), key=_order)
     _check(ordered)
     return ordered
 
 
+def kind_of(points: Iterable[ReplicaPoint]) -> Of:
+    """Of load, of which a plan by these points is: where some are at rates the others tell it nothing."""
+    return Of.RATE if any(point.result.kind is Of.RATE for point in points) else Of.CONCURRENCY
+
+
 def searches_beside(points: Sequence[ReplicaPoint], named: Callable[[Path], str] = str) -> list[Search]:
-    """What the profiles that have these points searched for. Raises UsageError where one cannot be read."""
+    """What the profiles that have these points searched for, of the points' kind of load. Raises UsageError where one
+    cannot be read."""
     beside = profiles_beside(points)
     profiles = dict.fromkeys(beside[path] for point in points if (path := point.path.parent / point.name) in beside)
     try:
-        found = [search_of(path.read_bytes(), named(path)) for path in profiles]
+        found = [search_of(path.read_bytes(), named(path), kind_of(points)) for path in profiles]
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror or error}") from None
     return [search for search in found if search is not None]
 
 
+def _order(point: ReplicaPoint) -> tuple[float, int, str]:
+    load = point.result.load
+    return load.request_rate or 0.0, load.concurrency or 0, point.name
+
+
 def _check(points: Sequence[ReplicaPoint]) -> None:
-    rated = [point for point in points if point.result.load.request_rate is not None]
-    if not rated:
+    used = [point for point in points if point.result.kind is kind_of(points)]
+    if not used:
         raise UsageError(
-            "replicas: takes points of request rates (--request-rates), got "
+            "replicas: takes points of request rates (--request-rates) or of a closed loop (--concurrencies), got "
             + ", ".join(dict.fromkeys(point.result.load_name for point in points))
-            + ": a closed loop sends as fast as it is answered, and a burst has no rate"
+            + ": a burst has no steady load"
         )
-    first = rated[0]
-    for other in rated[1:]:
+    first = used[0]
+    for other in used[1:]:
         differ = [
             text
             for text in differences(first.result.fingerprint, other.result.fingerprint)

@@ -8,6 +8,7 @@ import msgspec
 from latency_profile.capacity.structure import Capacity, Of
 from latency_profile.capacity.text import capacity_text
 from latency_profile.replicas.structure import Carried, Evidence, Searched
+from latency_profile.replicas.units import NOUNS, STEPS
 from latency_profile.slo.grammar import Objective, parse
 from latency_profile.slo.structure import Outcome
 
@@ -25,28 +26,29 @@ class _Profile(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What one profile's search for a rate came to. capacity: of all that was measured together."""
+    """What one profile's search came to. capacity: of all that was measured together."""
 
     file: str
     capacity: Capacity
     objectives: _Asked
 
 
-def search_of(data: bytes, file: str) -> Search | None:
-    """Of a profile's JSON; None where it has none, or one of requests in flight, and where another version wrote it."""
+def search_of(data: bytes, file: str, of: Of = Of.RATE) -> Search | None:
+    """Of a profile's JSON; None where it has none, or one of another load than `of`, and where another version wrote
+    it."""
     try:
         profile = msgspec.json.decode(data, type=_Profile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     found = profile.capacity
-    if found is None or found.of is not Of.RATE or profile.slo is None:
+    if found is None or found.of is not of or profile.slo is None:
         return None
     return Search(file, found, _asked(map(parse, profile.slo.objectives)))
 
 
 def of_objectives(searches: Iterable[Search], objectives: Sequence[Objective]) -> Searched | None:
-    """What the searches for these objectives say together: the lowest rate that all of them vouch for, and the highest
-    that any leaves open. None where none of them is answered by a rate that is kept."""
+    """What the searches for these objectives say together: the lowest load that all of them vouch for, and the highest
+    that any leaves open. searches: of one kind of load. None where none is answered by a load that is kept."""
     asked = _asked(objectives)
     told = [
         (search, low)
@@ -67,33 +69,35 @@ def of_objectives(searches: Iterable[Search], objectives: Sequence[Objective]) -
 
 def unused(searches: Iterable[Search], objectives: Sequence[Objective]) -> list[str]:
     """Why the number does not rest on these, a sentence each."""
-    asked = _asked(objectives)
-    return [
-        f"The search in {search.file} was for other objectives: the number rests on points"
-        if search.objectives != asked
-        else f"The search in {search.file} gives no rate that is kept, and the number rests on points. It said: "
-        f"{capacity_text(search.capacity)}"
-        for search in searches
-        if search.objectives != asked or not search.capacity.answered or _low(search.capacity) is None
-    ]
+    asked, said = _asked(objectives), []
+    for search in searches:
+        of = search.capacity
+        if search.objectives != asked:
+            said.append(f"The search in {search.file} was for other objectives: the number rests on points")
+        elif not of.answered or _low(of) is None:
+            said.append(
+                f"The search in {search.file} gives no {NOUNS[of.of]} that is kept, and the number rests on points. It "
+                f"said: {capacity_text(of)}"
+            )
+    return said
 
 
-def carried_by(found: Searched, told: Sequence[Evidence], replicas: int) -> Carried:
+def carried_by(found: Searched, told: Sequence[Evidence], of: Of, replicas: int) -> Carried:
     """By one of the `replicas` that served together. told: what the points say, the search's own among them."""
-    broken = {each.request_rate for each in told if each.outcome is Outcome.BROKEN or each.saturated}
+    broken = {each.asked for each in told if each.outcome is Outcome.BROKEN or each.saturated}
     return Carried(
         kept=found.low / replicas,
         kept_of=found.low,
-        broken=None if found.high is None else found.high / replicas,
+        broken=None if found.high is None else (found.high + STEPS[of]) / replicas,
         unresolved=[],
         skipped=[],
         not_monotone=[],
-        broken_below=sorted(rate / replicas for rate in broken if rate is not None and rate <= found.low),
+        broken_below=sorted(load / replicas for load in broken if load is not None and load <= found.low),
     )
 
 
 def _low(of: Capacity) -> float | None:
-    """The rate that it vouches for; where no rate broke anything, the highest that was kept."""
+    """The load that it vouches for; where none broke anything, the highest that was kept."""
     return of.low if of.low is not None else of.highest_kept
 
 
