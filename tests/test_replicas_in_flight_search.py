@@ -129,10 +129,10 @@ def test_the_text_is_of_users(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "it may carry 6 in flight at most, the upper end" in out
     assert "12 replicas (at least 10, were the truth just below 6.5 in flight): each has 4.167 in flight" in out
     assert "When one fails, each other has 4.545 in flight: the objectives are kept." in out
-    assert "may aim at 4.167 a replica" in out and "A gateway may let 5 a replica be in flight" in out
+    assert "may aim at 4.167 a replica" in out and "A gateway's limit may be 5 in flight a replica" in out
     assert "its users wait at the others" in out and "ask again at once" in out and "splits users unevenly" in out
     assert not any(word in out for word in OF_RATES)
-    assert "Points at 4 in flight a replica break the objectives all the same" in out, "8 at two"
+    assert "Points at 4 in flight a replica break the objectives all the same, by intervals" in out, "8 at two"
     exact = searched(tmp_path / "exact", of_users(4, 4), first=5)
     _, out, _ = told(capsys, exact, "--target-concurrency=1")
     assert "keeps all objectives at 4 in flight, and not at 5 in flight: both ends of the 95% interval." in out
@@ -144,7 +144,7 @@ def test_a_limit_is_a_whole_number_or_none(tmp_path: Path, capsys: pytest.Captur
     for measured, limit in ((2, 2), (4, 1), (8, None)):
         found = as_json(capsys, folder, "--target-concurrency=50", f"--measured-replicas={measured}")
         assert found["in_flight"]["limit"] == limit and found["carried"]["kept"] == 5 / measured
-    assert "A gateway" not in told(capsys, folder, "--target-concurrency=50", "--measured-replicas=8")[1]
+    assert "A gateway's limit" not in told(capsys, folder, "--target-concurrency=50", "--measured-replicas=8")[1]
 
 
 def test_without_a_search_the_points_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +235,10 @@ def test_a_rate_takes_points_at_rates(tmp_path: Path, capsys: pytest.CaptureFixt
     bursts = written(tmp_path / "bursts", point(1, 0.1, 3, request_rate=None, duration_s=None))
     code, _, err = told(capsys, bursts, "--target-concurrency=9", "--slo=e2e:p50<1s")
     assert code == Exit.USAGE and "a burst has no steady load" in err
+    written(folder, point(1, 0.1, 9, request_rate=None, duration_s=None))
+    found = as_json(capsys, folder, "--target-concurrency=9", f"--slo={SLO}")
+    [burst] = [each for each in found["points"] if each["concurrency"] is None]
+    assert burst["reason"] == "a burst has no fixed number in flight" and found["carried"]["kept"] == 5
 
 
 def test_rates_and_users_are_never_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

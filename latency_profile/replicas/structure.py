@@ -156,8 +156,8 @@ class Carried(_Whole, frozen=True, kw_only=True):
     broken_below: Annotated[
         list[Load],
         Meta(
-            description="by a search: loads up to `kept` at which a single point breaks them all the same, which the "
-            "search weighs against its other points"
+            description="by a search: loads up to `kept` at which a single point breaks them all the same, which a "
+            "search of a rate weighs against its other points"
         ),
     ]
 

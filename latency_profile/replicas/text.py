@@ -6,15 +6,7 @@ from latency_profile.capacity.structure import Of
 from latency_profile.capacity.text import UNITS
 from latency_profile.cost.per_token import digits
 from latency_profile.cost.text import table
-from latency_profile.replicas.structure import (
-    Carried,
-    Evidence,
-    InFlight,
-    PlanCost,
-    ReplicaPlan,
-    Searched,
-    Sizing,
-)
+from latency_profile.replicas.structure import Carried, Evidence, InFlight, PlanCost, ReplicaPlan, Searched, Sizing
 from latency_profile.replicas.units import NOUNS, load_text
 from latency_profile.slo.structure import Outcome
 
@@ -86,7 +78,7 @@ def _nothing(found: ReplicaPlan) -> Iterator[str]:
     if any(each.concurrency == 1 for each in broken):
         yield "A single request in flight breaks them already: it takes a faster replica, not more of them."
     elif broken:
-        yield (f"{'Lower rates' if found.of is Of.RATE else 'Fewer'} may keep them: measure some.")
+        yield f"{'Lower rates' if found.of is Of.RATE else 'Fewer'} may keep them: measure some."
 
 
 def _carried(of: Carried, kind: Of) -> Iterator[str]:
@@ -118,10 +110,8 @@ def _by_search(of: Carried, found: Searched, kind: Of, replicas: int) -> Iterato
             f"{kept}, the lower end of the {found.confidence:.0%} interval; it may carry {most} at most, the upper end."
         )
     if of.broken_below:
-        yield (
-            f"Points at {_listed(of.broken_below, kind)} break the objectives all the same; the search "
-            "weighs them against its others."
-        )
+        why = "; the search weighs them against its others" if kind is Of.RATE else ", by intervals of their own"
+        yield f"Points at {_listed(of.broken_below, kind)} break the objectives all the same{why}."
 
 
 def _sizing(of: Carried, sized: Sizing, kind: Of) -> Iterator[str]:
@@ -152,7 +142,7 @@ def _limits(of: InFlight) -> Iterator[str]:
     if of.scale_at is not None:
         yield f"An autoscaler on requests in flight may aim at {of.scale_at:.4g} a replica, headroom taken off."
     if of.limit is not None:
-        yield f"A gateway may let {of.limit} a replica be in flight: more are not known to keep the objectives."
+        yield f"A gateway's limit may be {of.limit} in flight a replica: more are not known to keep the objectives."
 
 
 def _cost(of: PlanCost | None) -> str:
