@@ -198,6 +198,7 @@ def test_tokens_cost_what_was_measured_at_about_that_load(tmp_path: Path, capsys
     assert cost["requests_per_s"] == pytest.approx(10 * four["completed_requests_per_s"]) and cost["reason"] == ""
     halved = as_json(capsys, folder, "--target-concurrency=40", "--headroom=0", "--measured-replicas=2")["cost"]
     assert halved["requests_per_s"] == pytest.approx(cost["requests_per_s"]), "twice as many, of half as much each"
+    assert "as measured at about the target $" in told(capsys, folder, "--target-concurrency=40", "--headroom=0")[1]
     between = as_json(capsys, folder, "--target-concurrency=50")["cost"]
     assert between["usd_per_million_output_tokens"] is None and between["requests_per_s"] is None
     assert "measured at about 3.333 in flight a replica" in between["reason"]

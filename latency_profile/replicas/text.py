@@ -30,7 +30,7 @@ def lines(found: ReplicaPlan) -> Iterator[str]:
     yield from _sizing(found.carried, found.sizing, found.of)
     if found.of is Of.CONCURRENCY and found.in_flight is not None:
         yield from _limits(found.in_flight)
-    yield _cost(found.cost)
+    yield _cost(found.cost, found.of)
     yield ""
     yield from _assumptions(found)
 
@@ -145,13 +145,14 @@ def _limits(of: InFlight) -> Iterator[str]:
         yield f"A gateway's limit may be {of.limit} in flight a replica: more are not known to keep the objectives."
 
 
-def _cost(of: PlanCost | None) -> str:
+def _cost(of: PlanCost | None, kind: Of) -> str:
     if of is None:
         return "No cost: neither the points nor --machine-cost have a price."
     tokens = ""
     if of.usd_per_million_output_tokens is not None:
+        at = "at" if kind is Of.RATE else "as measured at about"
         tokens = (
-            f"; at the target ${digits(of.usd_per_million_output_tokens)} per million output tokens, "
+            f"; {at} the target ${digits(of.usd_per_million_output_tokens)} per million output tokens, "
             f"{of.output_tokens_mean:.4g} an answer"
         )
     elif of.requests_per_s is None:
