@@ -176,7 +176,7 @@ def test_without_the_flag_nothing_is_reset() -> None:
     ("backend", "refusal", "status"),
     [("vllm", '{"success":false}', "200 OK"), ("sglang", "Flush cache failed.", "400 Bad Request")],
 )
-def test_a_busy_server_is_asked_again(backend: str, refusal: str, status: str) -> None:
+def test_a_busy_server_is_asked_again(backend: str, refusal: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Call] = []
 
     def script(call: Call) -> None:
@@ -184,7 +184,8 @@ def test_a_busy_server_is_asked_again(backend: str, refusal: str, status: str) -
         done = odd.plain(b"{}", status="200 OK")
         call.send(odd.plain(refusal.encode(), status=status) if len(asked) < 3 else done)
 
-    with Odd(script) as server:
+    with Odd(script) as server, monkeypatch.context() as patient:
+        patient.setattr(cache_hygiene, "BUSY_S", 30.0)  # three asks take as long as they take
         reset(backend, at(server.port))
         assert len([call for call in asked if call.head.startswith(b"POST")]) == 3
     with Odd(answers(refusal, status=status)) as server, pytest.raises(ServerUnavailable) as never:
