@@ -53,7 +53,7 @@ def three(call: Call) -> None:
 
 
 def test_tokens_and_times(fleet: Fleet, tmp_path: Path) -> None:
-    sent: list[list[float]] = []
+    sent: dict[str, list[float]] = {}
 
     def slowly(call: Call) -> None:
         times = []
@@ -61,10 +61,10 @@ def test_tokens_and_times(fleet: Fleet, tmp_path: Path) -> None:
             time.sleep(0.02)
             times.append(time.monotonic())
             call.send(part)
-        sent.append(times)
+        sent[dict(call.headers)["x-request-id"]] = times
 
     with GrpcServer(slowly) as server:
-        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 200, 400]))
+        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 500, 1000]))
     records = driven.records
     assert driven.statuses == [Status.OK] * 3
     assert list(records["output_tokens"]) == [3] * 3
@@ -72,15 +72,15 @@ def test_tokens_and_times(fleet: Fleet, tmp_path: Path) -> None:
     assert driven.finished.reused >= 1
     assert all(flags & Flag.KERNEL_STAMPS for flags in records["flags"])
     start = driven.ran.start_ns
-    for number, times in enumerate(sent):
-        for column, part in (("first_token_ns", 1), ("last_token_ns", 3), ("end_ns", 5)):
-            late = (records[column][number] + start) / 1e9 - times[part]
-            assert -0.0002 < late < 0.01, column
+    for column, part in (("first_token_ns", 1), ("last_token_ns", 3), ("end_ns", 5)):
+        late = [(records[column][number] + start) / 1e9 - sent[f"test-0-{number}"][part] for number in range(3)]
+        # The server's thread may lose the CPU between its look at the clock and its sending, but hardly thrice.
+        assert -0.0002 < min(late) < 0.01, (column, late)
     assert not server.failures
-    assert [DecodeRequest.FromString(call.payload).text_content.text for call in server.calls] == [
-        f"hello {number}" for number in range(3)
-    ]
-    assert [dict(call.headers)["x-request-id"] for call in server.calls] == [f"test-0-{number}" for number in range(3)]
+    told = {dict(call.headers)["x-request-id"]: DecodeRequest.FromString(call.payload) for call in server.calls}
+    assert {name: request.text_content.text for name, request in told.items()} == {
+        f"test-0-{number}": f"hello {number}" for number in range(3)
+    }
 
 
 def test_a_closed_loop_over_few_connections(fleet: Fleet, tmp_path: Path) -> None:
@@ -107,11 +107,10 @@ def test_a_dead_pooled_connection_costs_one_more_sending(fleet: Fleet, tmp_path:
         if call.turn:
             call.hang_up()
         else:
-            time.sleep(0.05)  # until the spare connection is open: the used one is then the next to be used
             three(call)
 
     with GrpcServer(once_only) as server:
-        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 300]))
+        driven = send(fleet, target_at(server.port), tmp_path, Load(count=2, concurrency=1))
     assert driven.statuses == [Status.OK] * 2
     assert driven.finished.resent == 1
     assert [(call.connection == server.calls[0].connection, call.turn) for call in server.calls] == [
@@ -126,18 +125,17 @@ def test_a_goaway_that_leaves_the_request_out_costs_one_more_sending(fleet: Flee
         if call.turn:
             call.send(goaway(call.stream - 2))
         else:
-            time.sleep(0.05)
             three(call)
 
     with GrpcServer(once_only) as server:
-        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 300]))
+        driven = send(fleet, target_at(server.port), tmp_path, Load(count=2, concurrency=1))
     assert driven.statuses == [Status.OK] * 2
     assert driven.finished.resent == 1
 
 
 def test_a_goaway_between_requests_is_noticed(fleet: Fleet, tmp_path: Path) -> None:
     with GrpcServer(lambda call: call.send(b"".join(call.answer(*answer(2))), goaway(1), gap_s=0.02)) as server:
-        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 150, 300]))
+        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 1000, 2000]))
     assert driven.statuses == [Status.OK] * 3
     assert driven.finished.connections_closed_by_server >= 2
     assert driven.finished.resent == 0
@@ -168,8 +166,8 @@ def cut_short(call: Call) -> None:
         (lambda call: call.send(call.head(), call.end()), Status.EMPTY, ""),
         (lambda call: call.send(call.head(), call.message(answer(1)[0]), call.data(b"\0\0\0\0\x09abc"), call.end()),
          Status.TRUNCATED, ""),
-        (lambda call: time.sleep(1), Status.TIMEOUT, ""),
-        (lambda call: (cut_short(call), time.sleep(1)), Status.STALLED, ""),
+        (lambda call: time.sleep(3), Status.TIMEOUT, ""),
+        (lambda call: (cut_short(call), time.sleep(3)), Status.STALLED, ""),
     ],
 )  # fmt: skip
 def test_each_failure_has_its_kind(
@@ -183,8 +181,9 @@ def test_each_failure_has_its_kind(
         else:
             three(call)
 
+    timeout_s = 2.0 if status in (Status.TIMEOUT, Status.STALLED) else 10.0
     with GrpcServer(serve) as server:
-        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 500], timeout_s=0.4))
+        driven = send(fleet, target_at(server.port), tmp_path, Load(due_ms=[0, 500], timeout_s=timeout_s))
     assert driven.statuses == [status, Status.OK]
     told = driven.collected[0].errors[status.name]
     assert message in told[0]
@@ -235,7 +234,7 @@ def context_of(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:
 def test_through_tls(fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path) -> None:
     with GrpcServer(three, tls=context_of(authority, "h2")) as server:
         target = target_at(server.port, "grpcs", ca_file=ca_file)
-        driven = send(fleet, target, tmp_path, Load(due_ms=[0, 60, 120, 180]), prompt="long " * 30_000)
+        driven = send(fleet, target, tmp_path, Load(count=4, concurrency=1), prompt="long " * 30_000)
     assert driven.statuses == [Status.OK] * 4
     assert list(driven.records["output_tokens"]) == [3] * 4
     assert driven.finished.reused >= 2
@@ -302,7 +301,7 @@ def test_a_real_server(fleet: Fleet, tmp_path: Path) -> None:
     assert list(records["output_tokens"]) == [7] * 60
     assert driven.finished.connections_opened <= 7
     gaps = np.diff(records.event_ns.reshape(60, 7), axis=1) / MS
-    assert 4.5 < np.median(gaps) < 8
+    assert 4.5 < np.median(gaps) < 50, "the server sleeps for 5 ms, and longer where others have the CPU"
     assert {request.text_content.text for request in handler.seen} == {f"hello {number}" for number in range(60)}
 
 
@@ -356,18 +355,25 @@ def test_a_real_server_that_ages_its_connections(fleet: Fleet, tmp_path: Path) -
 
 
 def test_a_real_server_that_is_killed_amid_answers(fleet: Fleet, tmp_path: Path) -> None:
-    stopped = threading.Event()
+    stopped, amid = threading.Event(), threading.Semaphore(0)
 
     def for_long(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        for payload in answer(200):
+        for number, payload in enumerate(answer(200)):
+            if number == 20:
+                amid.release()
             if stopped.wait(0.01):
                 return
             yield DecodeResponse.FromString(payload)
 
+    def kill() -> None:
+        for _ in range(2):
+            amid.acquire(timeout=8)
+        server.stop(0)
+
     server = grpc.server(ThreadPoolExecutor(4), handlers=[Generic(for_long)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    threading.Timer(0.6, lambda: server.stop(0)).start()
+    threading.Thread(target=kill, daemon=True).start()
     driven = send(fleet, target_at(port), tmp_path, Load(due_ms=[0, 10]))
     stopped.set()
     assert set(driven.statuses) <= {Status.TRUNCATED, Status.RESET, Status.HTTP_UNAVAILABLE, Status.ERROR_EVENT}
