@@ -1,7 +1,7 @@
 /* A libnvidia-ml.so.1 whose numbers are known, for tests of what reads it. Prototypes: NVIDIA's nvml.h.
  *
  * GPU 0 knows everything. Its power is 100 W + 10 W a second, and its energy counter is the integral of that; both count
- * from nvmlInit. GPU 1 has no energy counter and no utilization; FAKE_LOST_MS after nvmlInit it is lost, and 200 ms
+ * from nvmlInit. GPU 1 has no energy counter and no utilization; FAKE_LOST_MS after nvmlInit it is lost, and a second
  * later it would answer again. FAKE_GPUS says how many there are, FAKE_INIT what nvmlInit returns, FAKE_HANG_MS when
  * GPU 0's driver stops answering, FAKE_MIG divides it. Compiled with -DOLD it is a driver without the newer names.
  */
@@ -36,7 +36,7 @@ static double ms_after(const char *name) { return getenv(name) ? since() * 1000 
 static int state(device *d) {
     double lost = ms_after("FAKE_LOST_MS");
     if (d->index == 0 && ms_after("FAKE_HANG_MS") > 0) sleep(600);
-    return d->index == 1 && lost > 0 && lost < 200 ? LOST : OK;
+    return d->index == 1 && lost > 0 && lost < 1000 ? LOST : OK;
 }
 
 static int put(char *to, u32 size, const char *text) {
