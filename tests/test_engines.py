@@ -22,7 +22,7 @@ from tests.launching import answers_arrive, dataset, llamacpp, run_file, simulat
 from tests.servers.simulator import simulator as running_simulator
 from tests.tool import ROOT, environment
 
-SLOW = ("--fixed-timing", "20,80")  # an answer of some ten tokens takes a second
+SLOW = ("--fixed-timing", "20,150")  # an answer of some ten tokens takes a second and a half
 CRASH = {"tokenizer": "bundled", "command": ["bash", "-c", "for n in $(seq 30); do echo line $n; done; exit 3"]}
 # A server that ignores SIGTERM and leaves a process in a session of its own, which does too.
 STUBBORN = """
@@ -59,7 +59,7 @@ def test_one_crashes_at_start_one_in_mid_run_and_the_rest_is_measured(third: dic
     }
     with started(tmp_path, sections, "--backend=all", "--concurrency=2", prompts=8) as run:
         until(lambda: answers_arrive(run.output, "vllm"))
-        time.sleep(1)
+        time.sleep(2)  # of six
         os.kill(run.pid_of("latency_profile.simulator"), signal.SIGKILL)
         code, out, err = run.ends()
         assert run.left() == []
@@ -115,7 +115,7 @@ def test_a_signal_in_mid_run_keeps_what_was_measured(tmp_path: Path, number: sig
     }
     with started(tmp_path, sections, "--backend=all", "--concurrency=2") as run:
         until(lambda: answers_arrive(run.output, "sglang"))
-        time.sleep(1.5)
+        time.sleep(2.5)  # of thirteen
         run.process.send_signal(number)
         ended, out, err = run.ends(20)
         assert run.left() == []
@@ -202,7 +202,10 @@ def test_a_server_that_runs_already(tmp_path: Path) -> None:
     (row,) = rows(tmp_path / "results")
     assert tuple(row) == COLUMNS
     whole = 2.5 / 3600 / run["result"]["throughput"]["output_tokens_per_s"] * 1e6
-    assert float(row["usd_per_million_output_tokens"]) == pytest.approx(whole)
+    if done.returncode == 0:
+        assert float(row["usd_per_million_output_tokens"]) == pytest.approx(whole)
+    else:  # a busy machine's numbers must not be used: they have no price
+        assert row["usd_per_million_output_tokens"] == ""
 
 
 @pytest.mark.slow
