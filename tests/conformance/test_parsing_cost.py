@@ -7,7 +7,7 @@ from tests.conformance.dialect import Dialect
 from tests.conformance.table import STREAMS
 
 MOST = 2.2
-TRIES, REPEATS = 4, 5  # another try where the machine was disturbed; what is quadratic has a ratio of 4 in each
+TRIES, REPEATS = 10, 5  # another try where the machine was disturbed; what is quadratic has a ratio of 4 in each
 
 
 @pytest.mark.parametrize("dialect", STREAMS, ids=lambda dialect: dialect.name)
