@@ -19,7 +19,8 @@ ASKED = ["--tokenizer=bundled", "--input-len=16", "--output-len=2", "--ignore-eo
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with simulator("--fixed-timing", "30,20") as number:
+    """A probe lasts for ten of its answers at least: none is over before it is killed."""
+    with simulator("--fixed-timing", "150,20") as number:
         yield number
 
 
