@@ -132,7 +132,7 @@ def server_at(port: int) -> Iterator[subprocess.Popen[str]]:
 def test_a_server_that_is_killed_and_started_again_is_survived_and_marked(tmp_path: Path) -> None:
     port = free_port()
     flags = ("--backend=vllm", "--host=127.0.0.1", f"--port={port}", "--models=simulated", "--stream-request")
-    more = ("--request-rates=40", "--benchmark-time-seconds=9", "--save-json-results", f"--output-dir={tmp_path}")
+    more = ("--request-rates=40", "--benchmark-time-seconds=15", "--save-json-results", f"--output-dir={tmp_path}")
     with server_at(port) as first:
         running = subprocess.Popen(
             command(*flags, *SYNTHETIC, *more), stderr=subprocess.PIPE, text=True, env=environment()
@@ -150,8 +150,8 @@ def test_a_server_that_is_killed_and_started_again_is_survived_and_marked(tmp_pa
     (remark,) = [one["text"] for one in point["verdict"]["remarks"] if one["name"] == "SERVER_RESTARTED"]
     assert remark.startswith("The server went away and came back (at ")
     gone_at, length = (float(part.split(" s")[0]) for part in remark.partition("(at ")[2].split(" for ")[:2])
-    assert 2 < gone_at < 6
-    assert 0.5 < length < 5
+    assert 1 < gone_at < 8  # after 3 s, and a little
+    assert 0.5 < length < 12  # a start of the server
     counts = point["load"]["counts"]
     assert counts["failed"] > 3 and counts["succeeded"] > 100, "it went on"
 

@@ -20,7 +20,7 @@ from latency_profile.live.termination import MOST_BYTES, TerminationLog, shorten
 from tests.servers.process import free_port
 from tests.tool import ROOT, SYNTHETIC, command, environment, only_point
 
-WITHIN_S = 10.0  # on a machine that does other things too; a preempted pod has 15
+WITHIN_S = 20.0  # on a machine that does other things too; what a signal ends here would take 30 s and more
 KINDS = ("plain", "pid 1")
 
 
@@ -173,9 +173,9 @@ def connected(pid: int, port: int) -> bool:
     return any(line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines)
 
 
-def test_an_answer_of_ten_seconds_does_not_delay_the_end(start: Callable[..., Running], tmp_path: Path) -> None:
+def test_an_answer_of_a_minute_does_not_delay_the_end(start: Callable[..., Running], tmp_path: Path) -> None:
     """And a second SIGTERM, while results are made and stored, changes nothing."""
-    with simulator("--fixed-timing", "10000,20") as port:
+    with simulator("--fixed-timing", "60000,20") as port:
         flags = ("--stream-request", "--request-rates=20", "--benchmark-time-seconds=60", "--save-json-results")
         watched = free_port()
         metrics = f"--metrics-port={watched}"
@@ -215,10 +215,8 @@ def test_it_stays_up_and_idle_and_then_ends_with_the_profiles_code(
     status, body = get(port, "/ready")
     assert (status, body.rstrip("\n")) == (200, f"done: {why(tmp_path)}")
     assert f"LatencyProfileGenerator:exit_code {code}\n" in get(port, "/metrics")[1]
-    before = ticks(running.pid)
-    time.sleep(2)
+    until(lambda: rests(running.pid))
     assert running.alive
-    assert ticks(running.pid) - before <= 1, "it sleeps"
     running.signal(signal.SIGTERM)
     assert running.code() == code
 
@@ -251,6 +249,13 @@ def ticks(pid: int) -> int:
     """CPU time of the process, in hundredths of a second."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def rests(pid: int) -> bool:
+    """Whether it sleeps for two seconds; it may have had to end something before."""
+    before = ticks(pid)
+    time.sleep(2)
+    return ticks(pid) - before <= 1
 
 
 def get(port: int, path: str) -> tuple[int, str]:
