@@ -303,8 +303,8 @@ def test_a_server_that_stays_broken_ends_within_its_patience(
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
         started = time.monotonic()
         with pytest.raises(StorageError, match="HTTP status 503") as caught:
-            open_bucket(bucket, patience_s=2).put("a.json", b"one")
-        assert time.monotonic() - started < 8
+            open_bucket(bucket, patience_s=5).put("a.json", b"one")
+        assert time.monotonic() - started < 30
         assert len(seen) >= 2
     assert "\n" not in str(caught.value)
     assert "http" not in str(caught.value)
@@ -327,7 +327,7 @@ def test_the_chunks_of_a_large_file_share_one_patience(
         began = time.monotonic()
         with pytest.raises(StorageError, match="HTTP status 503"):
             open_bucket(bucket, patience_s=2).put_file("p.records.npz", tmp_path / "f")
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
     assert objects(gcs, bucket) == {}
 
 
@@ -339,7 +339,7 @@ def test_a_server_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
         store.check()
     with pytest.raises(StorageError, match=r"cannot store gs://some-bucket/a.json: no connection"):
         store.put("a.json", b"one")
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30, "a check has a minute"
 
 
 def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_a_server_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         started = time.monotonic()
         with pytest.raises(StorageError, match="no answer in time"):
             open_bucket("some-bucket", patience_s=1).put("a.json", b"one")
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 25, "by itself an attempt has half a minute"
 
 
 def test_without_credentials_the_user_is_told_how_to_get_some(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

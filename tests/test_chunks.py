@@ -177,7 +177,7 @@ def test_what_a_killed_run_had_stored_becomes_records(port: int, tmp_path: Path,
     there, all_of_it = by_index(stored), by_index(whole)
     assert len(there) > 100
     assert there == {number: all_of_it[number] for number in there}
-    assert len(all_of_it) - len(there) < 40 * 8  # of the last seconds
+    assert len(there) > len(all_of_it) / 3  # without the last seconds: parts are five apart, and two were there
     for rows in (stored, whole):
         assert rows.context.cut_short == LOST
         assert set(rows["status"].tolist()) <= {Status.OK, Status.CANCELLED, Status.NOT_SENT}
