@@ -38,7 +38,7 @@ def value(url: str, query: str, at: float | None = None) -> float:
 
 def wait_for(url: str, query: str) -> None:
     """Until the query has a result."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not ask(url, query):
         assert time.monotonic() < deadline, f"{url} never has {query}"
         time.sleep(0.1)

@@ -65,8 +65,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, flo
                 cwd=ROOT,
             )
         try:
-            wait_for(at, f"{PREFIX}exit_code")
-            time.sleep(0.6)  # one more scrape, for what grew at the last point's end
+            wait_for(at, f"count_over_time({PREFIX}exit_code[1m]) > 1")  # twice, for what grew at the last point's end
             yield at, started
         finally:
             profile.terminate()
