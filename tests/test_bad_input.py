@@ -1,6 +1,5 @@
 """Bad input: one line that says what is wrong, the right exit code, and nothing is sent."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from backends import NAMES
 from benchmarks.truth import simulator
 from latency_profile.cli import profile
 from latency_profile.simulator.log import read_log
+from tests.servers.odd import Call, Odd
 from tests.servers.process import free_port
 from tests.tool import SYNTHETIC, benchmark, called
 
@@ -137,29 +137,13 @@ def test_unknown_host_is_one_line_and_exit_3() -> None:
 
 def test_a_port_that_speaks_no_http_fails_the_point() -> None:
     """Accepts and says nothing that is HTTP: each request fails, and the exit code says that no number may be used."""
-    import threading
 
-    listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
+    def mail(call: Call) -> None:
+        call.send(b"220 mail.example ESMTP\r\n")
+        call.hang_up()
 
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                client.recv(1 << 16)
-                client.sendall(b"220 mail.example ESMTP\r\n")
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        port = listener.getsockname()[1]
-        done = benchmark("--host=127.0.0.1", f"--port={port}", "--models=m", "--num-prompts=3", *SYNTHETIC)
-    finally:
-        stop.set()
-        listener.close()
+    with Odd(mail) as server:
+        done = benchmark("--host=127.0.0.1", f"--port={server.port}", "--models=m", "--num-prompts=3", *SYNTHETIC)
     assert done.returncode == 4, done.stderr
     assert "FAILED" in done.stdout
     assert "NOT_HTTP" in done.stderr
