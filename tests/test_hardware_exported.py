@@ -262,8 +262,8 @@ def test_through_a_real_prometheus(tmp_path: Path) -> None:
             VLLM,
             namespace="default",
             job="vllm-podmonitoring",
-            settle_s=5.0,
-            ready_s=10.0,
+            settle_s=20.0,
+            ready_s=40.0,
         )
         source.check()
         time.sleep(1.0)
