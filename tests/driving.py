@@ -152,12 +152,6 @@ def answer(call: Call) -> None:
     call.send(odd.whole(3))
 
 
-def answer_later(call: Call) -> None:
-    """The same, when the client's spare connection is open: the one that was used is then the next to be used."""
-    time.sleep(0.1)
-    call.send(odd.whole(3))
-
-
 class After:
     """True from so many seconds after it was first asked."""
 

@@ -16,6 +16,7 @@ from latency_profile.records import NONE, Flag, Status
 from latency_profile.sender.fleet import Fleet
 from latency_profile.sender.spool import LARGEST_READ
 from tests.driving import MS, After, Load, answer, drive, open_files, pid_of, send, target_of
+from tests.launching import until
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
 
@@ -45,7 +46,7 @@ def test_a_reset_in_mid_answer(fleet: Fleet, tmp_path: Path) -> None:
             call.send(odd.whole(3))
 
     with Odd(break_off) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 100, 200]))
+        driven = send(fleet, server, tmp_path, Load(count=3, concurrency=1))
     assert driven.statuses == [Status.OK, Status.RESET, Status.OK]
     assert driven.records["http_status"][1] == 200
     assert driven.collected[0].errors == {"RESET": ["1 × ECONNRESET"]}
@@ -61,7 +62,7 @@ def test_only_the_request_that_stalls_fails(fleet: Fleet, tmp_path: Path) -> Non
                 odd.head("200 OK", "text/event-stream", "transfer-encoding: chunked"), odd.chunk(odd.stream(3)[0])
             )
         if call.index in (1, 2):
-            call._socket.settimeout(5)
+            call._socket.settimeout(30)
             assert call._socket.recv(1) == b""
             closed[call.index] = time.monotonic() - call.at_s
             call.gone = True
@@ -70,14 +71,14 @@ def test_only_the_request_that_stalls_fails(fleet: Fleet, tmp_path: Path) -> Non
         call.send(odd.whole(3))
 
     with Odd(stall) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 0, 0, *range(50, 1000, 50)], timeout_s=0.5))
+        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 0, 0, *range(50, 1000, 50)], timeout_s=3))
+        until(lambda: set(closed) == {1, 2})
     assert [number for number, status in enumerate(driven.statuses) if status != Status.OK] == [1, 2]
     assert driven.statuses[1:3] == [Status.STALLED, Status.TIMEOUT]
     spent = (driven.records["end_ns"] - driven.records["sent_ns"])[[1, 2]]
-    assert np.all(spent >= 500 * MS) and np.all(spent < 1500 * MS)
-    assert set(closed) == {1, 2}
+    assert np.all(spent >= 3000 * MS) and np.all(spent < 10_000 * MS)
     ok = driven.records["status"] == Status.OK
-    assert (driven.records["end_ns"] - driven.records["sent_ns"])[ok].max() < 400 * MS
+    assert driven.records["end_ns"][ok].max() < driven.records["end_ns"][[1, 2]].min(), "nobody waited for these two"
 
 
 def test_a_slow_header_is_part_of_the_answer(fleet: Fleet, tmp_path: Path) -> None:
@@ -203,6 +204,7 @@ def test_no_secret_in_an_error_message(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_a_stop_in_mid_point(four: Fleet, tmp_path: Path) -> None:
     """What has ended stays, what is in flight is cancelled, what was due and waits is not sent, the rest is no row."""
+    hanging: list[int] = []
 
     def hang(call: Call) -> None:
         if call.index < 4:
@@ -212,14 +214,15 @@ def test_a_stop_in_mid_point(four: Fleet, tmp_path: Path) -> None:
                 odd.head("200 OK", "text/event-stream", "transfer-encoding: chunked"), odd.chunk(odd.stream(3)[0])
             )
             call.send(b"40\r\n" + odd.stream(3)[1][:20])  # cut off in mid-event
+            hanging.append(call.index)
             time.sleep(3)
         else:
             time.sleep(3)
 
     with Odd(hang) as server:
         due = [0] * 4 + [100] * 4 + [200] * 4 + [60_000] * 4
-        a_little = After(0.4)
-        stopped = lambda: len(server.calls) == 8 and a_little()  # noqa: E731
+        a_little = After(1.0)
+        stopped = lambda: len(hanging) == 4 and a_little()  # noqa: E731
         load = Load(due_ms=due, ahead=1, connection_limit=1, stopped=stopped)
         driven = send(four, server, tmp_path, load)
     assert driven.statuses == [Status.OK] * 4 + [Status.CANCELLED] * 4 + [Status.NOT_SENT] * 4
@@ -248,13 +251,13 @@ def test_a_stop_while_connections_are_opened(tmp_path: Path) -> None:
         for filler in full:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        began = time.monotonic()
         with Fleet(1) as own:
+            began = time.monotonic()
             try:
-                drive(own, target, tmp_path, Load(due_ms=[0], stopped=After(0.5)))
+                drive(own, target, tmp_path, Load(due_ms=[0], timeout_s=60, stopped=After(0.5)))
             except ServerUnavailable:
                 pass
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20, "a handshake may take 30 s"
         for filler in full:
             filler.close()
 
@@ -262,6 +265,8 @@ def test_a_stop_while_connections_are_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("when", ["in mid-point", "between two points"])
 def test_a_killed_process_is_named(tmp_path: Path, when: str) -> None:
     def never(call: Call) -> None:
+        if when == "in mid-point" and call.index == 0:
+            kill()
         time.sleep(1)
         call.send(odd.whole(1))
 
@@ -270,11 +275,9 @@ def test_a_killed_process_is_named(tmp_path: Path, when: str) -> None:
 
     named = pytest.raises(ProfileError, match="sender process 1 ended with signal SIGKILL")
     with Odd(never) as server, named, Fleet(2) as own:
-        if when == "in mid-point":
-            threading.Timer(0.5, kill).start()
-        else:
+        if when == "between two points":
             kill()
-            own._processes[1]._process.wait(5)
+            own._processes[1]._process.wait(30)
         send(own, server, tmp_path, Load(due_ms=[0] * 4, ahead=2))
 
 
