@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,13 +12,27 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+LOWEST_PORT = 20_000  # below are those of services that may run here
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given: set[int] = set()
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    """A TCP port of 127.0.0.1 that was free a moment ago, and that this process was not given before.
+
+    Not one of those that the system picks itself: another test's connection or server could get it meanwhile, and a
+    client that asks for it while nobody listens could get it as its own, and be connected to itself.
+    """
+    first_ephemeral = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 0
+    free = [port for port in range(LOWEST_PORT, first_ephemeral) if port not in _given]
+    for port in random.SystemRandom().sample(free, min(len(free), 100)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+        return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:
