@@ -5,8 +5,10 @@ import http.client
 import json
 import platform
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ def fake_gcs(folder: Path, port: int | None = None, objects: Path | None = None)
     command = [binary(), "-scheme", "http", *backend, "-host", "127.0.0.1", "-port", str(port)]
     options = ["-external-url", url, "-public-host", f"127.0.0.1:{port}", "-log-level", "error"]
     ready = f"{url}/storage/v1/b"
-    with running([*command, *options], ready=lambda: answers(ready), within_s=20, log=folder / "fake-gcs.log"):
+    with running([*command, *options], ready=lambda: answers(ready), within_s=60, log=folder / "fake-gcs.log"):
         yield url
 
 
@@ -57,9 +59,15 @@ def listed(server: str, bucket: str) -> dict[str, dict[str, Any]]:
 
 
 def objects(server: str, bucket: str) -> dict[str, bytes]:
-    """Names and contents of a bucket, by plain HTTP."""
-    quoted = {name: name.replace("/", "%2F") for name in listed(server, bucket)}
-    return {name: fetch(f"{server}/storage/v1/b/{bucket}/o/{quote}?alt=media") for name, quote in quoted.items()}
+    """Names and contents of a bucket, by plain HTTP; without what a run removes while they are read."""
+    found = {}
+    for name in listed(server, bucket):
+        try:
+            found[name] = fetch(f"{server}/storage/v1/b/{bucket}/o/{name.replace('/', '%2F')}?alt=media")
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.NOT_FOUND:
+                raise
+    return found
 
 
 # Of method, path and number of a request: "before", "after", None, or a status and a text to answer in its place.

@@ -106,5 +106,5 @@ def prometheus(
         log = folder / "prometheus.log"
         return answers(ready) if web_config is None else "ready to receive web requests" in log.read_text()
 
-    with running(command, ready=is_ready, within_s=30, log=folder / "prometheus.log"):
+    with running(command, ready=is_ready, within_s=60, log=folder / "prometheus.log"):
         yield url
