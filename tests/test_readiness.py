@@ -55,9 +55,9 @@ def test_a_server_that_is_ready_is_asked_once_and_at_once(said: list[str], monke
 
 
 def test_it_polls_until_the_server_is_healthy(said: list[str]) -> None:
-    with Odd(healthy_after(3)) as server:
-        wait_for([at(server.port)], "/health", 30, never, said.append)
-    assert len(server.calls) == 4
+    with Odd(healthy_after(20)) as server:
+        wait_for([at(server.port)], "/health", 60, never, said.append)
+    assert len(server.calls) == 21
     times = [call.at_s for call in server.calls]
     assert min(after - before for before, after in pairwise(times)) >= POLL_S
     assert said == [f"waiting for http://127.0.0.1:{server.port}: /health answers 503"]
@@ -68,9 +68,9 @@ def test_a_server_that_is_not_there_yet(said: list[str]) -> None:
     over = threading.Event()
 
     def start() -> None:
-        time.sleep(0.3)
+        time.sleep(1.5)
         with socket.create_server(("127.0.0.1", port)):
-            over.wait(10)
+            over.wait(30)
 
     thread = threading.Thread(target=start)
     thread.start()
@@ -84,24 +84,24 @@ def test_the_last_reason_when_the_time_is_over(said: list[str]) -> None:
     with Odd(healthy_after(1 << 20)) as server:
         began = time.monotonic()
         with pytest.raises(ServerUnavailable) as over:
-            wait_for([at(server.port)], "/health", 0.3, never, said.append)
-        assert 0.3 <= time.monotonic() - began < 5
+            wait_for([at(server.port)], "/health", 1.5, never, said.append)
+        assert 1.5 <= time.monotonic() - began < 15
         asked = len(server.calls)
         time.sleep(4 * POLL_S)
         assert len(server.calls) <= asked + 1, "it goes on polling"
-    assert str(over.value) == f"not ready within 0.3 s: http://127.0.0.1:{server.port}: /health answers 503"
+    assert str(over.value) == f"not ready within 1.5 s: http://127.0.0.1:{server.port}: /health answers 503"
     assert over.value.exit_code is Exit.UNAVAILABLE and int(over.value.exit_code) == 3
     assert asked >= 2
 
 
 def test_a_server_that_hangs_delays_neither_the_end_nor_a_signal(said: list[str]) -> None:
     release = threading.Event()
-    with Odd(lambda call: call.hang_up() if release.wait(20) else None) as server:
+    with Odd(lambda call: call.hang_up() if release.wait(60) else None) as server:
         began = time.monotonic()
         with pytest.raises(ServerUnavailable, match=r"no answer yet$"):
             wait_for([at(server.port)], "/health", 0.2, never, said.append)
         wait_for([at(server.port)], "/health", 60, lambda: time.monotonic() > began + 0.5, said.append)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         release.set()
     assert said == []
 
@@ -110,7 +110,7 @@ def test_a_server_that_hangs_delays_neither_the_end_nor_a_signal(said: list[str]
 def test_a_connection_is_enough_where_no_health_can_be_asked(scheme: str, health: str | None, said: list[str]) -> None:
     port = free_port()
     with pytest.raises(ServerUnavailable, match=f"{scheme}://127.0.0.1:{port}: Connection refused$"):
-        wait_for([at(port, scheme)], health, 1.0, never, said.append)
+        wait_for([at(port, scheme)], health, 2.0, never, said.append)
     with Odd(healthy_after(1 << 20)) as server:
         wait_for([at(server.port, scheme)], health, 30, never, said.append)
         assert server.calls == []
@@ -133,7 +133,7 @@ def test_it_says_what_it_waits_for_now_and_then(said: list[str], monkeypatch: py
     monkeypatch.setattr(readiness, "SAY_S", 0.4)
     ports = [free_port(), free_port()]
     with pytest.raises(ServerUnavailable, match=r"refused \(and 1 more\)$"):
-        wait_for([at(port) for port in ports], "/health", 1.0, never, said.append)
-    assert len(said) in (2, 3), "at once, after 0.4 s and after 0.8 s"
+        wait_for([at(port) for port in ports], "/health", 2.0, never, said.append)
+    assert 2 <= len(said) <= 5, "at once, and every 0.4 s"
     # either may be the first that was asked: each line names one that is known to refuse
     assert set(said) <= {f"waiting for http://127.0.0.1:{port}: Connection refused (and 1 more)" for port in ports}

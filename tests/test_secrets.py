@@ -160,7 +160,8 @@ def test_a_run_that_is_stopped(stop_after_s: float, tmp_path: Path) -> None:
         flags = ("--request-rate=20", "--num-prompts=400", "--stream-request")
         place = ("--save-json-results", f"--output-dir={tmp_path / 'out'}", f"--port={port}")
         code, shown = run("--host=127.0.0.1", *SYNTHETIC, *flags, *place, stop_after_s=stop_after_s)
-    assert code == 143
+    # On a busy machine there is no program yet after 0.3 s that could say how it ended.
+    assert code == 143 or (stop_after_s < 1 and code == -signal.SIGTERM)
     (tmp_path / "out").mkdir(exist_ok=True)
     assert_nowhere({**shown, **files(tmp_path)})
 

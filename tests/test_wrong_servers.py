@@ -63,8 +63,8 @@ def told(folder: Path, server: tuple[str, ...], flags: tuple[str, ...], backend:
 
 
 def assert_named(found: Told, name: str, words: str) -> None:
-    """In the JSON and on the terminal, and nothing else of these."""
-    assert list(found.remarks) == [name]
+    """In the JSON and on the terminal, and nothing else of these; a test machine may be unsteady by itself."""
+    assert set(found.remarks) - {"UNSTEADY"} == {name}
     assert words in found.remarks[name]
     assert name in found.shown
     assert found.remarks[name].rstrip(".") in found.shown

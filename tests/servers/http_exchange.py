@@ -59,7 +59,7 @@ class Connection:
         response = self._http.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
-    def closed_by_server(self, within_s: float = 1.0) -> bool:
+    def closed_by_server(self, within_s: float = 10.0) -> bool:
         """Whether the server closes the idle connection within that time."""
         sock = self._http.sock
         if sock is None:  # it had announced that with `Connection: close`
