@@ -12,14 +12,16 @@ import pytest
 from latency_profile.simulator import __main__ as command
 from latency_profile.simulator import faults
 from latency_profile.simulator.log import Finish
+from tests.launching import until
 from tests.servers.http_exchange import exchange
-from tests.servers.simulator import post, raw_end, simulator
+from tests.servers.simulator import SILENCE_S, post, raw_end, simulator
 
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 FAST = ("--fixed-timing", "2,2")
 TOKENS = 10
 CLOSE = "Connection: close\r\n"
+STALLED_S = 3.0  # of silence, after which a server is said to be stalled
 USAGE = {"stream_options": {"include_usage": True}}
 
 
@@ -45,9 +47,10 @@ def events(data: bytes) -> list[Any]:
 def vllm(folder: Path, fault: str) -> list[tuple[bytes, str]]:
     """A stream and a whole answer of vLLM's simulator with this fault for certain, and how each ended; log checked."""
     request = {"prompt": "some words", "max_tokens": TOKENS}
+    silence_s = STALLED_S if fault.startswith("stall") else SILENCE_S
     with simulator(folder, *FAST, "--fault", fault) as server:
         answers = [
-            raw_end(server.url, post(COMPLETIONS, {**request, **more}, CLOSE))
+            raw_end(server.url, post(COMPLETIONS, {**request, **more}, CLOSE), silence_s)
             for more in ({"stream": True, **USAGE}, {})
         ]
         truth = server.truth()
@@ -91,13 +94,16 @@ def test_what_is_logged_of_them(tmp_path: Path) -> None:
     for kind, finish, tokens in (("reset", Finish.ERROR, 5), ("stall", Finish.ABORT, 5), ("503", Finish.ERROR, 0)):
         with simulator(tmp_path, *FAST, "--fault", f"{kind}:1") as server:
             request = {"prompt": "x", "max_tokens": TOKENS, "stream": True}
-            raw_end(server.url, post(COMPLETIONS, request, "X-Request-Id: mine\r\n"), 0.3)
-            time.sleep(0.1)
-            metrics = exchange(server.url, "/metrics").body.decode()
+            raw_end(server.url, post(COMPLETIONS, request, f"{CLOSE}X-Request-Id: mine\r\n"), STALLED_S)
+            wait_for_metrics(server.url, f'finished_reason="{finish.name.lower()}",model_name="simulated"}} 1.0')
+            wait_for_metrics(server.url, 'vllm:num_requests_running{engine="0",model_name="simulated"} 0.0')
             truth = server.truth()
         assert (truth.request_id[0], truth.finish[0], truth.output_tokens[0]) == ("mine", finish, tokens)
-        assert f'finished_reason="{finish.name.lower()}",model_name="simulated"}} 1.0' in metrics
-        assert 'vllm:num_requests_running{engine="0",model_name="simulated"} 0.0' in metrics
+
+
+def wait_for_metrics(url: str, words: str) -> None:
+    """It notices in its own time that a client has gone."""
+    until(lambda: words in exchange(url, "/metrics").body.decode())
 
 
 def test_a_stall_of_some_length_goes_on(tmp_path: Path) -> None:
@@ -107,7 +113,7 @@ def test_a_stall_of_some_length_goes_on(tmp_path: Path) -> None:
         stream, _ = raw_end(server.url, post(COMPLETIONS, {**request, "stream": True}, CLOSE))
         middle = time.monotonic()
         whole, _ = raw_end(server.url, post(COMPLETIONS, request, CLOSE))
-        assert 0.3 < middle - start < 1.3 and 0.3 < time.monotonic() - middle < 1.3
+        assert 0.3 < middle - start < 10 and 0.3 < time.monotonic() - middle < 10
         assert list(server.truth().output_tokens) == [TOKENS] * 2
     texts = [event["choices"][0]["text"] for event in events(stream)]
     assert len(" ".join(texts).split()) == TOKENS and b"[DONE]" in stream
@@ -116,14 +122,14 @@ def test_a_stall_of_some_length_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_slow_header(tmp_path: Path, stream: bool) -> None:
-    with simulator(tmp_path, *FAST, "--fault", "slow_header:1:400ms") as server:
+    with simulator(tmp_path, *FAST, "--fault", "slow_header:1:2s") as server:
         request = post(COMPLETIONS, {"prompt": "x", "max_tokens": TOKENS, "stream": stream}, CLOSE)
         assert raw_end(server.url, request, 0.2) == (b"", "silent")
-        data, _ = raw_end(server.url, request, 2)
+        data, _ = raw_end(server.url, request)
         truth = server.truth()
     assert data.startswith(b"HTTP/1.1 200 ") and list(truth.finish) == [Finish.ABORT, Finish.LENGTH]
     waited = (truth.written_ns[-1] - truth.arrival_ns[1]) / 1e6
-    assert 400 < waited < 1400
+    assert 2000 < waited < 10_000
     assert truth.event_tokens[truth.event_start[1] :].tolist() == ([1] * TOKENS if stream else [TOKENS])
 
 

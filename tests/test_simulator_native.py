@@ -287,4 +287,5 @@ def test_predict_door(predict: str) -> None:
 
 def test_nothing_is_open_that_a_server_has_not(sax: str, tgi: str) -> None:
     assert exchange(sax, "/metrics").status == exchange(tgi, "/completion").status == 404
-    assert raw_end(tgi, b"GET /generate HTTP/1.1\r\nHost: x\r\n\r\n")[0].startswith(b"HTTP/1.1 405 ")
+    get = b"GET /generate HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert raw_end(tgi, get)[0].startswith(b"HTTP/1.1 405 ")

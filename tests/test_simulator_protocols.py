@@ -89,7 +89,7 @@ def test_llamacpp_closes_after_a_stream_without_a_word(llamacpp: str) -> None:
     assert end == "closed"
     assert data.endswith(b"0\r\n\r\n")
     assert b"keep-alive: timeout=5" in data and b"connection: close" not in data
-    assert raw_end(llamacpp, post("/completion", {"prompt": "a b", "n_predict": 2}))[1] == "silent"
+    assert raw_end(llamacpp, post("/completion", {"prompt": "a b", "n_predict": 2}), 1.0)[1] == "silent"
 
 
 def test_llamacpp_refuses(llamacpp: str) -> None:

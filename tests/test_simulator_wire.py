@@ -129,7 +129,9 @@ def test_wrong_type_and_malformed(url: str) -> None:
     assert answer.json["error"]["param"] == expected["error"]["param"]
     broken = (CAPTURES / "err_malformed.request.json").read_bytes()
     raw = raw_exchange(
-        url, b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(broken), broken)
+        url,
+        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+        % (len(broken), broken),
     )
     assert raw.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert raw.partition(b"\r\n\r\n")[2] == (CAPTURES / "err_malformed.body").read_bytes()
@@ -178,8 +180,13 @@ def test_an_end_token_counts_and_has_no_text(tmp_path: Path) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(url: str) -> None:
+    last = {19: "Connection: close\r\n"}
     requests = [
-        post(COMPLETIONS, {"prompt": f"p{k}", "max_tokens": 3, "stream": k % 2 == 0}, f"X-Request-Id: r{k}\r\n")
+        post(
+            COMPLETIONS,
+            {"prompt": f"p{k}", "max_tokens": 3, "stream": k % 2 == 0},
+            f"X-Request-Id: r{k}\r\n{last.get(k, '')}",
+        )
         for k in range(20)
     ]
     received = raw_exchange(url, b"".join(requests))

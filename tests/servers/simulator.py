@@ -18,6 +18,7 @@ import pytest
 from latency_profile.simulator.log import TruthLog, read_log
 
 DATA = Path(__file__).parents[1] / "data"
+SILENCE_S = 15.0  # longer than a busy machine pauses: who expects a server that stays silent gives less
 
 
 def shape(value: Any) -> Any:
@@ -42,12 +43,12 @@ def post(path: str, body: bytes | dict[str, Any], headers: str = "") -> bytes:
     return head.encode() + data
 
 
-def raw_exchange(url: str, data: bytes, silence_s: float = 1.0) -> bytes:
+def raw_exchange(url: str, data: bytes, silence_s: float = SILENCE_S) -> bytes:
     """Sends bytes and reads until the server closes the connection or has been silent for so long."""
     return raw_end(url, data, silence_s)[0]
 
 
-def raw_end(url: str, data: bytes, silence_s: float = 1.0) -> tuple[bytes, str]:
+def raw_end(url: str, data: bytes, silence_s: float = SILENCE_S) -> tuple[bytes, str]:
     """Likewise, and how it ended: `closed`, `reset` or `silent`."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=silence_s) as connection:
