@@ -140,7 +140,7 @@ def test_a_data_set_that_is_drawn(smollm2_gguf: Path, tmp_path: Path) -> None:
 
 
 def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, tmp_path: Path) -> None:
-    with running(smollm2_gguf, tmp_path, batches=5, after="[3/") as (process, engine):
+    with running(smollm2_gguf, tmp_path, batches=20, after="[3/") as (process, engine):
         os.kill(engine, signal.SIGKILL)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 4, said
@@ -148,7 +148,7 @@ def test_an_engine_that_crashes_costs_its_cell_and_no_other(smollm2_gguf: Path, 
     (lost,) = [cell for cell in cells if cell["trouble"]]
     (other,) = [cell for cell in cells if not cell["trouble"]]
     assert lost["trouble"] == "the engine was lost: it was ended by SIGKILL"
-    assert other["runs"] == 5
+    assert other["runs"] == 20
     assert "the engine's last words" in said
 
 
@@ -167,7 +167,7 @@ def test_a_study_that_the_model_is_too_short_for_is_refused_before_any_runs(smol
 
 def test_results_that_cannot_be_stored_are_kept_elsewhere(smollm2_gguf: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    with running(smollm2_gguf, folder, batches=1, after="[1/") as (process, _):
+    with running(smollm2_gguf, folder, batches=10, after="[1/") as (process, _):
         folder.rmdir()
         folder.write_text("")  # a file now
         _, said = process.communicate(timeout=120)
@@ -190,18 +190,18 @@ def test_a_signal_keeps_what_was_measured_and_leaves_nothing_running(
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 40
     assert not Path(f"/proc/{engine}").exists()
     result = result_of(tmp_path)
     assert result["cut_short"] == signal.Signals(number).name
-    assert 1 <= sum(cell["runs"] for cell in result["studies"][0]["cells"]) < 20
+    assert 1 <= sum(cell["runs"] for cell in result["studies"][0]["cells"]) < 500, "of 1000"
 
 
 def test_nothing_is_left_of_a_program_that_is_killed(smollm2_gguf: Path, tmp_path: Path) -> None:
     with running(smollm2_gguf, tmp_path, batches=500, after="[3/") as (process, engine):
         process.kill()
-        process.communicate(timeout=10)
-        until(lambda: not Path(f"/proc/{engine}").exists(), within_s=10)
+        process.communicate(timeout=30)
+        until(lambda: not Path(f"/proc/{engine}").exists(), within_s=30)
 
 
 @pytest.mark.parametrize(

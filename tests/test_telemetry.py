@@ -246,16 +246,17 @@ def spec(server: Exporter, **changes: object) -> MetricsSpec:
 def test_the_direct_source_reads_the_edges(server: Exporter) -> None:
     source = open_source(spec(server, servers=[at(server.url, ("Authorization", "Bearer key"))]))
     source.check()
+    began = time.monotonic()
     source.point_started()
     time.sleep(0.5)
     server.text = AFTER
-    started = time.monotonic()
     metrics, _, notices, _ = source.point_finished(0.0, 0.0)
-    assert time.monotonic() - started < 2.0
+    took_s = time.monotonic() - began
+    assert took_s < 10
     assert notices == []
     assert metrics["vllm:generation_tokens_total"]["Increase"] == 1216.0
     seconds = 1216.0 / metrics["vllm:generation_tokens_total"]["Rate"]
-    assert 0.7 < seconds < 3.0
+    assert 0.7 < seconds < took_s
     assert all(headers["Authorization"] == "Bearer key" for headers in server.headers)
 
 

@@ -59,7 +59,7 @@ def test_stamps_are_the_kernels(run) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("utilization", [0.5, 0.9])
 def test_waits_follow_lindleys_recursion(utilization: float) -> None:
     row = queue_row(utilization, service_ms=20, requests=200)
-    assert row["error p50"] < 2
+    assert row["error p50"] < 5
     assert row["wait p99"] > 10
 
 
