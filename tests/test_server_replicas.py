@@ -100,7 +100,7 @@ def test_replicas_behind_an_address_that_balances_have_no_increases(tmp_path: Pa
             balancer([int(server.url.rpartition(":")[2]) for server in (one, two)]) as url,
         ):
             time.sleep(2.5)
-            profiled = open_loop(tmp_path / "results", 10, 4, f"--url={url}")
+            profiled = open_loop(tmp_path / "results", 10, 6, f"--url={url}")
     found = readings(profiled.point)
     assert (found["counters"], found["histograms"]) == ({}, {})
     assert "several processes answer in turn" in found["unlike"]
