@@ -75,7 +75,7 @@ class Simulator:
     def stop(self) -> int:
         """Ends it as a user would; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def truth(self) -> TruthLog:
         """Stops it and reads what it did."""
@@ -104,5 +104,5 @@ def simulator(folder: Path, *flags: str) -> Iterator[Simulator]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         process.stdout.close()
