@@ -115,7 +115,7 @@ def test_every_fault_by_its_name(door: tuple[str, str, bool], tmp_path: Path) ->
     (tmp_path / "log").mkdir()
     flags = ("--backend", door[0], "--model", "simulated", "--fixed-timing", "10,3", "--fault", FAULTS)
     with simulator(tmp_path / "log", *flags) as server:
-        asked = ("--concurrencies=8", f"--num-prompts={FAULTY_REQUESTS}", "--request-timeout=2.5")
+        asked = ("--concurrencies=8", f"--num-prompts={FAULTY_REQUESTS}", "--request-timeout=1")
         records = rehearse(server, tmp_path, door, *asked)
         truth = server.truth()
     faults = truth.fault[order_in(truth, records)].tolist()

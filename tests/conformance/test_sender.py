@@ -27,7 +27,7 @@ from tests.driving import MS, Driven, Load, send
 from tests.servers import odd
 from tests.servers.odd import Call, Odd
 
-TIMEOUT_S = 1.5  # of answers that stall; a busy host keeps a server from writing for a second now and then
+TIMEOUT_S = 1.0  # of answers that stall; a busy host keeps a server from writing for 0.3 s now and then
 PATIENCE_S = 20.0  # where no answer stalls
 GAP_S = 0.015  # between two events of an answer that is not hurried
 
