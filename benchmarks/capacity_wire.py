@@ -66,7 +66,7 @@ def line(queue: Queue, level: float | None, max_duration: float, seed: int) -> d
         "to": _known(high),
         "width, %": _known(None if low is None or high is None else 100 * (high - low) / found["estimate"]),
         "probes": found["probes"],
-        "requests": found["requests"],
+        "requests": round(found["requests"]),
         "sent, s": found["seconds"],
         "ended": found["ended"],
         "holds it": "yes" if held else "no",
