@@ -208,13 +208,13 @@ def test_what_may_pass_is_tried_again_as_long_as_the_server_says() -> None:
     failing = [refused(429, Retry_After="7"), refused(503), refused(500, Retry_After=soon), Reply(None)]
     slept, end = pauses([*failing, written("fine")])
     assert end == "fine"
-    assert slept[0] == 7 and slept[1] == 2 and 10 < slept[2] <= 30 and slept[3] == 8
+    assert slept[0] == 7 and slept[1] == 2 and 20 < slept[2] <= 30 and slept[3] == 8
     assert pauses([refused(429, Retry_After="1.5"), written("fine")]) == ([1.5], "fine")
     reset = {"X-RateLimit-Reset": str(int((time.time() + 40) * 1000))}  # OpenRouter's, in a header or in the body
     told = {"error": {"message": "free-models-per-min", "code": 429, "metadata": {"headers": reset}}}
     for reply in (Reply({}, 429, reset), Reply(told, 429), Reply(told)):
         (slept,), end = pauses([reply, written("fine")])
-        assert 10 < slept <= 40 and end == "fine"
+        assert 30 < slept <= 40 and end == "fine"
     # A router's way of saying that the model's server failed, and bodies that are no completion.
     odd = [Reply({"error": {"message": "upstream", "code": 502}}), Reply(b"<html>"), Reply({"choices": []})]
     assert pauses([*odd, written("fine")]) == ([1, 2, 4], "fine")

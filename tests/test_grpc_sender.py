@@ -301,7 +301,7 @@ def test_a_real_server(fleet: Fleet, tmp_path: Path) -> None:
     assert list(records["output_tokens"]) == [7] * 60
     assert driven.finished.connections_opened <= 7
     gaps = np.diff(records.event_ns.reshape(60, 7), axis=1) / MS
-    assert 4.5 < np.median(gaps) < 50, "the server sleeps for 5 ms, and longer where others have the CPU"
+    assert 4.5 < np.median(gaps) < 8
     assert {request.text_content.text for request in handler.seen} == {f"hello {number}" for number in range(60)}
 
 

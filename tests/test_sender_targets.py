@@ -100,7 +100,7 @@ def test_one_target_that_dies_takes_only_its_own_requests_with_it(one: Fleet, tm
     assert np.all(statuses[(index % 2 == 1) & (index < 8)] == Status.OK)
     assert np.all(statuses[(index % 2 == 1) & (index >= 10)] == Status.CONNECT_REFUSED)
     late = (driven.records["sent_ns"] - driven.records["due_ns"])[(index % 2 == 0) & (index >= 10)]
-    assert np.quantile(late, 0.25) < 100_000_000, "nobody waits for the other's connections; the machine may pause"
+    assert np.median(late) < 100_000_000, "nobody waits for the other's connections; the machine may pause"
 
 
 class Slow:

@@ -122,8 +122,8 @@ def test_what_the_sender_measures_is_what_the_server_did(tmp_path: Path) -> None
     order = [place[f"test-0-{number}"] for number in range(30)]
     error = records.event_ns.reshape(30, 6) + driven.ran.start_ns - truth.written_ns.reshape(30, 6)[order]
     assert np.min(error) / MS > -0.05
-    assert np.median(error) / MS < 2
-    assert 0 <= np.median(truth.arrival_ns[order] - records["sent_ns"] - driven.ran.start_ns) / MS < 2
+    assert np.median(error) / MS < 0.5
+    assert 0 <= np.median(truth.arrival_ns[order] - records["sent_ns"] - driven.ran.start_ns) / MS < 0.5
 
 
 @pytest.mark.parametrize(

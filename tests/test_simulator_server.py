@@ -72,8 +72,8 @@ def check_against_client(truth: TruthLog, times: dict[str, list[int]]) -> None:
         assert truth.arrival_ns[row] < written[0]
         assert truth.end_ns[row] == written[-1]
     assert (truth.finish == Finish.LENGTH).all()
-    # Loopback. The soonest of all: a machine that pauses makes each event late that is on its way meanwhile.
-    assert min(soonest) < 20 * MS
+    # Loopback. Of each answer the soonest, of those the middle: a machine that pauses makes late what is on its way.
+    assert np.median(soonest) < 20 * MS
 
 
 def test_log_of_an_engine(tmp_path: Path) -> None:

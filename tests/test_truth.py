@@ -61,7 +61,7 @@ def test_waits_follow_lindleys_recursion(utilization: float, requests: int) -> N
     """A pause of the machine makes a queue of its own, which takes 1 / (1 - utilization) times as long to go: less than
     half of the run."""
     row = queue_row(utilization, service_ms=20, requests=requests)
-    assert row["error p50"] < 5
+    assert row["error p50"] < 2
     assert row["wait p99"] > 10
 
 
