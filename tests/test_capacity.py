@@ -12,7 +12,7 @@ from benchmarks.capacity_model import OBJECTIVES, SETTINGS, TRUTH, Probe, truth
 from latency_profile.capacity import isotonic
 from latency_profile.capacity.clear import Clarity, clear, grows, suffers
 from latency_profile.capacity.fit import blocks, crossing
-from latency_profile.capacity.near import each_look
+from latency_profile.capacity.near import Near, each_look, teaching
 from latency_profile.capacity.scores import Answers, Scores, scores
 from latency_profile.capacity.search import Search
 from latency_profile.capacity.structure import Capacity, Ended
@@ -210,6 +210,44 @@ def test_nothing_beyond_the_highest_rate() -> None:
     assert rates == [1, 2, 4, 6]
     assert (found.estimate, found.low, found.high, found.highest_kept) == (None, None, None, 6)
     assert found.reason
+
+
+def test_ends_that_the_user_gives_are_tried_as_they_are() -> None:
+    """Rounded like the rates between, the highest one would never be reached, and the first not be known again."""
+    found, rates = search(jump, lowest=1.00005, max_rate=6.00004)
+    assert found.ended is Ended.MAX_RATE_KEPT
+    assert rates == [1.00005, 2.0, 4.0, 6.00004] and found.highest_kept == 6.00004
+    found, rates = search(lambda rate, seconds: steady(rate, seconds, 0.2, failed=True), lowest=1.00005)
+    assert found.ended is Ended.SERVER_SUFFERS and rates == [1.00005]
+
+
+def seems(missed: float) -> Callable[[float, float], Answers]:
+    """All is well up to 10 requests/s; beyond, such a share has to wait for too long."""
+
+    def server(rate: float, seconds: float) -> Answers:
+        answers = steady(rate, seconds, 0.2)
+        late = np.random.default_rng(1).random(len(answers.due_s)) < (missed if rate > 10 else 0.0)
+        return dataclasses.replace(answers, first_s=answers.due_s + np.where(late, 1.1, 0.2), end_s=answers.due_s + 1.2)
+
+    return server
+
+
+def test_what_is_not_clear_is_not_said_to_be() -> None:
+    found, rates = search(seems(0.09), max_rate=16.0)
+    assert found.ended is Ended.MAX_RATE_KEPT and rates[-1] == 16 and found.highest_kept == 8
+    assert "seems to keep all objectives, but not clearly" in found.reason
+    assert found.answered, "at least 8 is known"
+    found, rates = search(seems(0.11), lowest=12.0)
+    assert found.ended is Ended.FIRST_RATE_BROKEN and rates == [12] and found.lowest_broken is None
+    assert "seems to break an objective already, but not clearly" in found.reason and not found.answered
+
+
+def test_a_width_that_nothing_has() -> None:
+    """Its square is no number; the search goes on for as long as it may."""
+    parts = [blocks(rate, line(rate, 600.0, k, 12.0), 0.0) for k, rate in enumerate((9.6, 9.9, 10.4))]
+    found = crossing([part for part in parts if part], math.log(10), 0.95)
+    rate, requests = teaching(Near((found,), 18000.0), math.inf, 1e-300, 0.95, 1500.0)
+    assert 9 < rate < 11 and requests == 8 * 1500
 
 
 def test_nothing_beyond_the_time() -> None:

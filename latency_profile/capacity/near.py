@@ -1,6 +1,7 @@
 """Near the crossing: what the probes there say together, and which one more would say most. Pure."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,7 @@ def teaching(found: Near, below: float, width: float, confidence: float, coarse:
     binding, had = found.binding, max(1.0, found.requests)
     assert binding is not None
     wanted = width / (2 * student(max(binding.degrees, FEWEST_DEGREES), each_look(confidence)))
+    wanted = max(wanted, sys.float_info.epsilon)  # of a logarithm: nothing is narrower
     needed = had * (max((binding.error / wanted) ** 2, FEWEST_DEGREES / binding.degrees) - 1)
     requests = min(max(needed, FEWEST_SHARE * had, coarse), max(had, coarse), LONGEST * coarse)
     each = float(binding.information[0, 0]) / had  # of one request at the crossing; elsewhere it goes as the mean score

@@ -41,6 +41,10 @@ REASONS = {
     Ended.UNRESOLVED: "the probes do not tell a capacity as narrowly as wanted",
     Ended.FIRST_RATE_BROKEN: "the first rate breaks an objective already",
 }
+UNCLEAR = {  # the same by the figures of a probe that is not clear
+    Ended.MAX_RATE_KEPT: "the highest rate that may be tried seems to keep all objectives, but not clearly",
+    Ended.FIRST_RATE_BROKEN: "the first rate seems to break an objective already, but not clearly",
+}
 
 
 @dataclass(slots=True)
@@ -115,7 +119,9 @@ class Search:
         return known[-1] if known else 0.0
 
     def _probe(self, rate: float, requests: float) -> Probe:
-        self._asked = rate = min(float(f"{rate:.{DIGITS}g}"), self.max_rate)
+        if rate not in (self.lowest, self.max_rate):  # the two that the user gave, to which probes are compared
+            rate = min(float(f"{rate:.{DIGITS}g}"), self.max_rate)
+        self._asked = rate
         self._planned_s = min(self._left_s(), requests / rate + TRANSIENT * self._e2e_s())
         return Probe(rate, self._planned_s)
 
@@ -193,7 +199,11 @@ class Search:
         found = found or self._near()
         binding = found.binding
         low, high = found.interval
-        estimate, reason = (math.exp(binding.x) if binding is not None else None), why or REASONS.get(ended, "")
+        highest_kept = max(self._rates(Outcome.KEPT), default=None)
+        lowest_broken = min(self._rates(Outcome.BROKEN), default=None)
+        clearly = highest_kept == self.max_rate if ended is Ended.MAX_RATE_KEPT else lowest_broken == self.lowest
+        reasons = REASONS if clearly else REASONS | UNCLEAR
+        estimate, reason = (math.exp(binding.x) if binding is not None else None), why or reasons.get(ended, "")
         if binding is None and (clear := self._clear_ends()) is not None:
             low, high = clear
             estimate = math.sqrt(low * high)
@@ -204,8 +214,8 @@ class Search:
             high=high,
             confidence=self.confidence,
             binding=self.objectives[found.crossings.index(binding)].name if binding is not None else None,
-            highest_kept=max(self._rates(Outcome.KEPT), default=None),
-            lowest_broken=min(self._rates(Outcome.BROKEN), default=None),
+            highest_kept=highest_kept,
+            lowest_broken=lowest_broken,
             probes=len(self._probes),
             requests=sum(probe.requests for probe in self._probes),
             seconds=self._sent_s(),
