@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from latency_profile.adaptive.chooser import middle
 from latency_profile.capacity.asked import first_probe, most_requests
 from latency_profile.capacity.probe import Probe, Running
+from latency_profile.errors import UsageError
 from latency_profile.plan import NS, offsets_ns
 from latency_profile.settings import Settings
 from latency_profile.shards.structure import share
@@ -75,11 +76,18 @@ def plan_points(settings: Settings) -> list[PlannedPoint]:
     known: the ends and the rate between them, or the first probe.
 
     Time bounds a point where --benchmark-time-seconds is given, but for bursts; else --num-prompts does. A closed loop
-    has no plan: it has --num-prompts prompts, and stops early when its time is over.
+    has no plan: it has --num-prompts prompts, and stops early when its time is over. Raises UsageError where a point's
+    time is too short for a request.
     """
-    if settings.find_capacity:
-        return [plan_probe(settings, *first_probe(settings), 0, 0)]
-    return list(_points(settings))
+    points = [plan_probe(settings, *first_probe(settings), 0, 0)] if settings.find_capacity else list(_points(settings))
+    for point in points:
+        if not point.prompts:
+            name = "max_duration" if settings.find_capacity else "benchmark_time_seconds"
+            raise UsageError(
+                f"{settings.spelled(name)}: got {getattr(settings, name):.12g}, takes a time in which a request is "
+                f"due; at {point.label} none is"
+            )
+    return points
 
 
 def _points(settings: Settings) -> Iterator[PlannedPoint]:

@@ -168,6 +168,15 @@ def test_the_points_that_are_known_from_the_start() -> None:
     assert source.after(points, near, None) is None and "3 of 6 points: no rate is left" in said[0]
 
 
+def test_a_point_without_a_request_is_none() -> None:
+    """Its time is long enough for the ends as they were drawn, and not for every rate between."""
+    settings = load(flags("--seed=3", ends="0.5,64", points=6), {})
+    points, said = plan_points(settings), list[str]()
+    results = [point_result(uniform_records(200, request_rate=rate)) for rate in (64.0, 5.66)]
+    assert AdaptiveRates(settings, 6, said.append).after(points, results, None) is None
+    assert said == ["3 of 6 points: none of 0.5 req/s, as no request would be due in its time"]
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

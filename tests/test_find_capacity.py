@@ -17,10 +17,12 @@ from latency_profile.capacity.answers import answers_of, answers_so_far
 from latency_profile.capacity.asked import search_of
 from latency_profile.capacity.probe import Probe
 from latency_profile.capacity.scores import Answers
+from latency_profile.capacity.source import CapacitySearch
 from latency_profile.capacity.structure import Capacity, Ended
 from latency_profile.errors import Exit, UsageError
 from latency_profile.outcome import Status
-from latency_profile.results import exit_code
+from latency_profile.points import plan_points
+from latency_profile.results import exit_code, point_result
 from latency_profile.sender.fleet import Fleet
 from latency_profile.settings import load
 from tests.driving import Load, send
@@ -253,6 +255,15 @@ def test_what_had_to_be_sent_again_counts() -> None:
     assert again == Probe(probe.load, 40.0)
     over = search.again(40.0)
     assert isinstance(over, Capacity) and over.ended is Ended.MAX_DURATION and over.seconds == 100
+
+
+def test_time_that_is_left_for_no_request_is_not_sent() -> None:
+    """A probe of a millisecond: there would be nothing to send, and the search is over as if there were no time."""
+    settings = load([*flags(f"--slo={SLO}", "--max-duration=100.001")], {})
+    source, known = CapacitySearch(settings), uniform_records(1000)
+    assert source.after(plan_points(settings), [point_result(known)], known) is None
+    found = source.capacity
+    assert (found.ended, found.probes, found.seconds) == (Ended.MAX_DURATION, 1, 100)
 
 
 def test_a_search_out_of_time_says_so(port: int, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latency_profile.errors import UsageError
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint, plan_points
 from latency_profile.settings import load
@@ -55,6 +56,26 @@ def test_a_closed_loop_has_no_plan() -> None:
     assert [point.prompts for point in planned] == [40, 40]
     assert [point.duration_s for point in planned] == [30, 30]
     assert [point.label for point in planned] == ["1 in flight", "8 in flight"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--request-rates=9,0.001", "--benchmark-time-seconds=1"], "--benchmark-time-seconds: got 1, takes a time in"),
+        (
+            ["--request-rates=0.001,9", "--adaptive-rates=5", "--benchmark-time-seconds=2"],
+            "--benchmark-time-seconds: got 2, takes a time in which a request is due; at 0.001 req/s none is",
+        ),
+        (
+            ["--find-capacity", "--slo=e2e:p90<1s", "--request-rate=0.001", "--max-rate=1", "--max-duration=3"],
+            "--max-duration: got 3, takes a time in which a request is due; at 0.001 req/s none is",
+        ),
+    ],
+)
+def test_a_time_that_is_too_short_for_a_request_is_refused(flags: list[str], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        points(*flags)
+    assert says in str(caught.value)
 
 
 def test_the_same_flags_plan_the_same() -> None:

@@ -38,4 +38,10 @@ class AdaptiveRates:
             )
             return None
         before = points[-1]
-        return plan_point(self.settings, len(points), rate, None, before.first_prompt + before.prompts)
+        point = plan_point(self.settings, len(points), rate, None, before.first_prompt + before.prompts)
+        if not point.prompts:
+            self.say(
+                f"{len(points)} of {self.most} points: none of {point.label}, as no request would be due in its time"
+            )
+            return None
+        return point

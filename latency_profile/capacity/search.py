@@ -191,9 +191,9 @@ class Search:
         self._planned_s = min(self._planned_s, left_s)
         return Probe(self._asked, self._planned_s)
 
-    def gave_up(self, reason: str) -> Capacity:
+    def gave_up(self, reason: str = "", ended: Ended = Ended.CUT_SHORT) -> Capacity:
         """What is known where the search cannot go on."""
-        return self._done(Ended.CUT_SHORT, why=reason)
+        return self._done(ended, why=reason)
 
     def _done(self, ended: Ended, found: Near | None = None, why: str = "") -> Capacity:
         found = found or self._near()

@@ -7,7 +7,7 @@ from latency_profile.capacity.answers import answers_of
 from latency_profile.capacity.asked import search_of
 from latency_profile.capacity.probe import Probe
 from latency_profile.capacity.search import Search
-from latency_profile.capacity.structure import Capacity
+from latency_profile.capacity.structure import Capacity, Ended
 from latency_profile.capacity.users import UsersSearch
 from latency_profile.points import PlannedPoint, plan_probe
 from latency_profile.records import Records
@@ -48,7 +48,11 @@ class CapacitySearch:
             self._asked = self._search.gave_up(f"{point.label} was {verdict.verdict.value} {tries} times")
         if isinstance(self._asked, Capacity):
             return None
-        return plan_probe(self.settings, self._asked, self._search.running(), number, first_prompt)
+        planned = plan_probe(self.settings, self._asked, self._search.running(), number, first_prompt)
+        if planned.prompts:
+            return planned
+        self._asked = self._search.gave_up(ended=Ended.MAX_DURATION)  # what is left of it is too short for a request
+        return None
 
     @property
     def capacity(self) -> Capacity:

@@ -94,9 +94,9 @@ class UsersSearch:
         self._lost_s += sent_s
         return self._done(Ended.MAX_DURATION) if self._left_s() <= 0 else self._probe(self._asked)
 
-    def gave_up(self, reason: str) -> Capacity:
+    def gave_up(self, reason: str = "", ended: Ended = Ended.CUT_SHORT) -> Capacity:
         """What is known where the search cannot go on."""
-        return self._done(Ended.CUT_SHORT, reason)
+        return self._done(ended, reason)
 
     def _probe(self, users: int) -> Probe:
         self._asked = users
