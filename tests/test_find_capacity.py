@@ -48,6 +48,10 @@ def flags(*more: str) -> list[str]:
         ([], "--find-capacity: got True, takes --slo beside it"),
         (["--slo=itl:p99<50ms"], "--slo: got"),
         ([f"--slo={SLO}", "--max-rate=20"], "--max-rate: got 20, takes more than --request-rate, 20"),
+        (
+            [f"--slo={SLO}", "--max-rate=1e300", "--max-duration=1e300"],
+            "--max-rate: got 1e+300, takes at most 1.1e-288",
+        ),
         ([f"--slo={SLO}", "--concurrencies=4"], "--concurrencies"),
         ([f"--slo={SLO}", "--request-rate=inf", "--concurrencies=4,2"], "--concurrencies"),
         ([f"--slo={SLO}", "--benchmark-time-seconds=30"], "takes no --find-capacity beside it: each point is as long"),

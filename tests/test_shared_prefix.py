@@ -96,6 +96,12 @@ def test_intended_hit_rates_of_the_workload() -> None:
     assert plain.description["shared_prefix_groups"] is None
 
 
+def test_a_search_may_need_more_prompts_than_memory_has_room_for() -> None:
+    """Of which most are never sent; what is meant to be shared is told by the first ones."""
+    assert prepare(spec(), 1 << 40).description["intended_hit_rate"] == pytest.approx(0.32, abs=1e-5)
+    assert prepare(spec(shared_prefix=0), 1 << 40).description["intended_hit_rate"] == 0
+
+
 def test_too_short_prompts_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^--input-len 42: .* --shared-prefix, take 4\d tokens"):
         prepare(spec(input_lengths=Lengths.fixed(42)), 1)

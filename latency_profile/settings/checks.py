@@ -19,6 +19,7 @@ from latency_profile.slo.grammar import STREAMED, parse
 # Stores where of all who create one name exactly one wins. At other URLs fsspec may look first and write then.
 _EXCLUSIVE = frozenset({"gs", "s3", "file"})
 NARROWEST = 1.2  # times: ends that are closer have no room for points that differ
+MOST_REQUESTS = 1 << 40  # of a search: each has a prompt of its own, and more can hardly be counted
 SPLIT_TOLERANCE = 1e-6  # how far from 1 the parts of a traffic split may sum
 
 
@@ -117,6 +118,9 @@ def _check_capacity(settings: Settings) -> None:
         _refuse(settings, "find_capacity", f"takes {ways}")
     elif settings.max_rate <= settings.request_rate:
         _refuse(settings, "max_rate", f"takes more than --request-rate, {settings.request_rate:.12g}")
+    elif settings.max_rate > MOST_REQUESTS / settings.max_duration:
+        most = f"{MOST_REQUESTS / settings.max_duration:.3g} for the {settings.max_duration:.12g} s of --max-duration"
+        _refuse(settings, "max_rate", f"takes at most {most}: there are no prompts for more")
     whys = {
         "adaptive_rates": "it chooses rates itself",
         "benchmark_time_seconds": "each point is as long as it takes to tell; --max-duration bounds all",
