@@ -50,7 +50,7 @@ def flags(*more: str) -> list[str]:
         ([f"--slo={SLO}", "--max-rate=20"], "--max-rate: got 20, takes more than --request-rate, 20"),
         (
             [f"--slo={SLO}", "--max-rate=1e300", "--max-duration=1e300"],
-            "--max-rate: got 1e+300, takes at most 1.1e-288",
+            "--max-rate: got 1e+300, takes at most",
         ),
         ([f"--slo={SLO}", "--concurrencies=4"], "--concurrencies"),
         ([f"--slo={SLO}", "--request-rate=inf", "--concurrencies=4,2"], "--concurrencies"),

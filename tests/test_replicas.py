@@ -227,6 +227,25 @@ def test_points_that_must_not_be_used_are_no_evidence(tmp_path: Path, capsys: py
     assert out.count("no evidence") == 3 and "no measured rate breaks them" in out
 
 
+def test_points_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict that is not known here bars a point; a law of arrivals is named as it is."""
+    folder = written(tmp_path, point(5, 0.1, 0, "e2e:p90<1s"), point(10, 0.1, 1, "e2e:p90<1s"), with_records=False)
+    for path in folder.glob("*qps*.json"):
+        of = json.loads(path.read_text())
+        of["load"]["arrival_process"] = "weibull"
+        of["verdict"]["verdict"] = "NEW" if of["load"]["request_rate"] == 10 else "VALID"
+        path.write_text(json.dumps(of))
+    found = as_json(capsys, folder, "--target-rate=60")
+    assert outcomes(found) == [(5, "kept", "results"), (10, None, None)] and found["points"][1]["reason"] == "NEW"
+    assert any("law 'weibull'" in each for each in found["assumptions"])
+
+
+def test_the_ends_of_what_is_taken_give_numbers(profile: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Never null or 0 where the structure has a number: the schema says so."""
+    as_json(capsys, profile, "--target-rate=1e-9", "--machine-cost=1e-9")
+    as_json(capsys, profile, "--target-rate=1e12", "--headroom=1000", "--machine-cost=1e9")
+
+
 def test_a_growing_backlog_is_an_upper_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     due = np.arange(600) / 20
     slow = point(20, 0.1, 1)
@@ -278,6 +297,10 @@ def test_none_that_is_kept(profile: Path, capsys: pytest.CaptureFixture[str]) ->
     [
         (["--target-rate=0"], "--target-rate: got '0', takes a number above 0"),
         (["--target-rate=inf"], "--target-rate: got 'inf'"),
+        (["--target-rate=5e-324"], "--target-rate: got '5e-324', takes a number above 0, from 1e-09 to 1e+12"),
+        (["--target-concurrency=1e308"], "--target-concurrency: got '1e308', takes a number above 0"),
+        (["--target-rate=9", "--headroom=1e308"], "--headroom: got '1e308', takes a number, 0 or more, at most 1000"),
+        (["--target-rate=9", "--machine-cost=1e308"], "--machine-cost: got '1e308', takes a number above 0, from"),
         (["--target-rate=9", "--headroom=-1"], "--headroom: got '-1', takes a number, 0 or more"),
         (["--target-rate=9", "--slo=fast"], "--slo: got 'fast', takes objectives such as"),
         (["--target-rate=9", "--slo=ttft:p50<1s"], "--slo: got ttft:p50<1s, which takes points of streamed answers"),

@@ -124,6 +124,7 @@ def test_what_is_no_search_for_a_rate(tmp_path: Path) -> None:
         {"capacity": profile["capacity"] | {"of": Of.CONCURRENCY.value}},
         {"capacity": profile["capacity"] | {"new": 1}},
         {"slo": None},
+        {"slo": profile["slo"] | {"objectives": ["of another version"]}},
     ):
         assert search_of(msgspec.json.encode(profile | changed), "a") is None
     assert search_of(b"{", "a") is None

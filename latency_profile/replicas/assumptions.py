@@ -45,7 +45,10 @@ def assumptions(of: Result, sized: Sizing, in_flight: InFlight | None, kind: Of,
     )
     if kind is Of.RATE:
         process = of.load.arrival_process
-        yield _SPLIT[process][0].upper() + _SPLIT[process][1:]
+        split = _SPLIT.get(
+            process, f"arrivals were of the law {process!r} when measured, and those of a split stream differ"
+        )
+        yield split[0].upper() + split[1:]
     else:
         yield "A balancer that deals requests out in turn splits users unevenly: they gather where answers take longer"
         yield from _OF_USERS

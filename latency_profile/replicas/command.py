@@ -23,8 +23,8 @@ from latency_profile.slo.grammar import STREAMED, Objective, parse
 HEADROOM = 0.2
 STDOUT = "-"
 
-_RATE = kinds.number(above=0)
-_SHARE = kinds.number(minimum=0)
+_RATE = kinds.number(above=0, minimum=1e-9, maximum=1e12)
+_SHARE = kinds.number(minimum=0, maximum=1000)
 _OBJECTIVES = kinds.load_objectives()
 _USAGE = (
     "latency-profile replicas RESULTS … --target-rate REQ_PER_S|--target-concurrency N [--slo OBJECTIVES] "

@@ -38,12 +38,13 @@ def search_of(data: bytes, file: str, of: Of = Of.RATE) -> Search | None:
     it."""
     try:
         profile = msgspec.json.decode(data, type=_Profile)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        asked = _asked(map(parse, profile.slo.objectives)) if profile.slo else None
+    except (msgspec.DecodeError, ValueError):
         return None
     found = profile.capacity
-    if found is None or found.of is not of or profile.slo is None:
+    if found is None or found.of is not of or asked is None:
         return None
-    return Search(file, found, _asked(map(parse, profile.slo.objectives)))
+    return Search(file, found, asked)
 
 
 def of_objectives(searches: Iterable[Search], objectives: Sequence[Objective]) -> Searched | None:

@@ -30,8 +30,9 @@ def load_name(request_rate: float | None, concurrency: int | None) -> str:
 
 
 def barred(verdict: str, cut_short: str | None) -> str | None:
-    """Why a point's numbers must not be used; None where they may."""
-    if verdict in {kind.value for kind in UNUSABLE}:
+    """Why a point's numbers must not be used; None where they may. A verdict that only another version knows lets
+    nobody use them."""
+    if verdict not in {kind.value for kind in Kind if kind not in UNUSABLE}:
         return verdict
     return None if cut_short is None else f"cut short by {cut_short}"
 
