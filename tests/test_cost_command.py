@@ -284,7 +284,9 @@ def test_points_of_other_prices_take_one(tmp_path: Path, capsys: pytest.CaptureF
     places = [*files[0], *written(tmp_path / "later", later)]
     code, out, err = told(capsys, *places)
     assert (code, out) == (Exit.USAGE, "")
-    assert err.startswith("error: --machine-cost: got nothing, takes a number above 0: the points' own prices differ")
+    assert err.startswith(
+        "error: --machine-cost: got nothing, takes a number above 0, from 1e-09 to 1e+09: the points' own prices differ"
+    )
     assert "($2, $8 an hour)" in err
     code, out, err = told(capsys, *places, "--machine-cost=3")
     assert code == Exit.DONE and out.startswith("USD per million tokens, of machines at $3 an hour\n")
