@@ -126,5 +126,5 @@ def _read(path: Path, kind: type[_T], wanted: str) -> _T:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise UsageError(f"{path} is not {wanted} (….json), as this version of latency-profile writes it") from None

@@ -32,11 +32,14 @@ def compared(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return code, output.out, output.err
 
 
-def test_a_newest_profile_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("content", [b'{"a":', b'{"date": "\xff"}'])
+def test_a_newest_profile_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
     nights(tmp_path / "base", 5)
     (tmp_path / "new").mkdir()
     broken = tmp_path / "new" / nights(tmp_path / "other", 1, first=9)[0].name
-    broken.write_text('{"a":')
+    broken.write_bytes(content)
     code, _, err = compared(capsys, tmp_path / "base", "--margin=3%", tmp_path / "new")
     assert code == Exit.USAGE
     assert err.count("\n") == 1 and f"{broken.name} is no profile of latency-profile" in err

@@ -88,7 +88,7 @@ def read(data: bytes, file: str) -> Night:
     """The night of a profile's file. Raises UsageError where it is none."""
     try:
         profile = msgspec.json.decode(data, type=_Profile)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise UsageError(f"{file} is no profile of latency-profile (…{PROFILE}….json)") from None
     points = {point.load: point for point in profile.points}
     return Night(profile.date, profile.backend, file, profile.fingerprint, points)

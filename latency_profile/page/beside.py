@@ -18,7 +18,7 @@ def capacities_of(points: Sequence[Seen]) -> dict[str, Capacity]:
     for folder, profile in dict.fromkeys((point.path.parent, point.profile) for point in points):
         try:
             capacity = msgspec.json.decode((folder / profile).read_bytes(), type=_Profile).capacity
-        except (OSError, msgspec.DecodeError):  # points alone, or of another version
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # points alone, or of another version
             continue
         if capacity is not None:
             found[profile] = capacity

@@ -86,7 +86,7 @@ def _is_of_run(folder: Path) -> bool:
     """Whether it is the folder of a run with a name (--run-id), beside which those of other nights lie."""
     try:
         return msgspec.json.decode((folder / INDEX_NAME).read_bytes(), type=_Run).run_id == folder.name
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return False
 
 
@@ -100,7 +100,7 @@ def _comparisons(path: Path) -> Iterator[Comparison]:
     for beside in sorted(path.parent.glob(f"{head}{COMPARISON}{tail}*.json"), reverse=True) if middle else ():
         try:
             found = msgspec.json.decode(beside.read_bytes(), type=Comparison)
-        except msgspec.DecodeError:  # of another version, or somebody else's
+        except (msgspec.DecodeError, UnicodeDecodeError):  # of another version, or somebody else's
             continue
         if Path(found.file).name == path.name:
             yield found
