@@ -83,7 +83,7 @@ class Window(Span):
 def window(records: Records) -> Window:
     """The measured window, over all models.
 
-    Where time does not bound the plan its length is the last arrival and one mean gap more. A burst is measured from
+    Where time does not bound the point its length is the last arrival and one mean gap more. A burst is measured from
     its first send to its last byte. A point that was cut short ends there. A warm-up that is found behind the one that
     was asked for is left out too.
     """
@@ -95,7 +95,7 @@ def window(records: Records) -> Window:
         sent = records["sent_ns"][records["sent_ns"] >= 0]
         return Window(int(sent.min()) if len(sent) else 0, context.measured_ns, ~by_nobody)
     n = int(came.sum())
-    if context.duration_s is not None:
+    if context.duration_s is not None and not _used_up(context):
         length = round(context.duration_s * NS_PER_S)
     elif n > 1:
         length = int(arrivals[came].max()) * n // (n - 1)
@@ -114,6 +114,13 @@ def window(records: Records) -> Window:
     start = max(start, found.warmup_ends_ns or 0)
     rows = came & (arrivals >= start) & (arrivals < end)
     return Window(start, end, rows, _ramp_ends_ns(records, arrivals), found)
+
+
+def _used_up(context: PointContext) -> bool:
+    """Whether a closed loop had sent all its prompts before its time was over: else its users go on until then."""
+    if context.concurrency is None or context.duration_s is None or context.cut_short is not None:
+        return False
+    return context.measured_ns < round(context.duration_s * NS_PER_S)
 
 
 def _left_out(records: Records) -> Rows:

@@ -321,3 +321,17 @@ def test_counts():
     assert (found.planned, found.attempted, found.sent, found.succeeded) == (6, 5, 4, 2)
     assert (found.failed, found.resent, found.unfinished, found.not_sent) == (2, 2, 1, 1)
     assert (found.retried, found.retries) == (3, 301)  # more than the column's type holds
+
+
+def test_a_closed_loop_whose_prompts_are_used_up_ends_with_them() -> None:
+    """Not with its time: in the rest of that nobody asked for anything."""
+    sent = np.arange(100) / 10
+    closed = {"concurrency": 2, "request_rate": None, "duration_s": 60.0}
+    used_up = make_records(np.full(100, -1.0), sent, end_s=sent + 0.2, **closed)
+    assert used_up.context.measured_ns < 60 * SECOND
+    assert measures.window(used_up).end_ns == 10 * SECOND and measures.window(used_up).rows.all()
+    assert point_result(used_up).load.completed_requests_per_s == pytest.approx(10, rel=0.05)
+    cut = make_records(np.full(100, -1.0), sent, end_s=sent + 0.2, **closed, cut_short="SIGTERM")
+    assert measures.window(cut).end_ns == cut.context.measured_ns
+    timed = make_records(np.full(100, -1.0), sent, end_s=sent + 0.2, **(closed | {"duration_s": 10.05}))
+    assert measures.window(timed).end_ns == 10.05 * SECOND
