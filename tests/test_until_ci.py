@@ -134,6 +134,7 @@ def test_the_results_say_that_it_was_reached() -> None:
     assert (found.reached, found.looks, found.requests, found.estimate_needed_s) == (True, 7, 3000, None)
     assert short_text(found, 300.0) == "stopped after 5 min: p50, p95, p99 known to 5 %"
     assert short_text(steady(3000, None), 300.0) == "p50, p95, p99 known to 5 % after 5 min"
+    assert short_text(steady(3000, None, 0.9999), 300.0) == "p50, p95, p99 known to 100 % after 5 min"
 
 
 def test_the_results_say_by_when_it_would_have_been() -> None:
