@@ -12,6 +12,8 @@ from latency_profile.report.table_row import milliseconds, number
 from latency_profile.slo.structure import JudgedLoad
 from latency_profile.verdict import Kind
 
+NEAR = 1.001  # times: the last probe of a search is at that end, which is rounded for those who read it
+
 
 def headline(points: Sequence[Seen], capacity: Capacity | None = None) -> str:
     """Of one profile: its capacity where it was searched for, up to which load objectives are kept, or else the highest
@@ -19,7 +21,8 @@ def headline(points: Sequence[Seen], capacity: Capacity | None = None) -> str:
     of_all = whole(points) or list(points)
     slo = results.slo_of(point.result for point in of_all)
     if capacity is not None:
-        told = capacity_text(capacity)
+        best = _carried(of_all, capacity) if capacity.answered else None
+        told = capacity_text(capacity) + (f" At {best.load_name}: {_figures(best)}." if best else "")
     elif slo is None:
         best = _highest(of_all)
         told = _throughput(best) if best else "No point may be used: the numbers below are no measure of the server."
@@ -32,6 +35,16 @@ def headline(points: Sequence[Seen], capacity: Capacity | None = None) -> str:
 
 def _level(load: JudgedLoad) -> float | None:
     return load.request_rate if load.concurrency is None else float(load.concurrency)
+
+
+def _carried(points: Sequence[Seen], capacity: Capacity) -> Seen | None:
+    """The highest load that was measured and is known to be carried: up to the lower end of the interval."""
+    known = capacity.low if capacity.low is not None else capacity.highest_kept
+    usable = [point for point in points if point.barred is None and point.verdict != Kind.SATURATED.value]
+    below = [
+        (point.level, point) for point in usable if point.level is not None and point.level <= (known or 0.0) * NEAR
+    ]
+    return max(below, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 def _highest(points: Sequence[Seen]) -> Seen | None:
