@@ -200,6 +200,9 @@ def test_a_data_set_that_runs_out_is_reused_with_other_heads_and_said(tmp_path: 
     (notice,) = workload.notices
     assert "has 10 prompts" in notice and "25 are needed" in notice and "3 times" in notice
     assert workload.description["times_gone_through"] == 3
+    more = prepare(spec(file, unique=True), 1000)  # as a search for the capacity may need at most
+    assert list(more.requests(0, 25)) == requests and more.description["times_gone_through"] == 3
+    assert "at most 1000 are needed" in more.notices[0]
 
 
 def test_a_data_set_that_runs_out_is_refused_where_prompts_may_not_be_changed(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Workload:
         self._heads = heads
         self._source = source
         self._cache_notices = cache_notices
-        self._needed = 0
+        self._needed = 0  # at most: a search for the capacity may come to its end long before
+        self._handed_out = 0
         self._weights = spec.traffic_split or (1.0,) * len(spec.models)
 
     @classmethod
@@ -100,6 +101,7 @@ class Workload:
         if start < 0 or count < 0 or start + count > _UNIQUE_INDEXES:
             raise ValueError(f"no requests {start} to {start + count}")
         self._ensure(start + count)
+        self._handed_out = max(self._handed_out, start + count)
         return self._made(start, start + count)
 
     def count_tokens(self, texts: list[str]) -> list[int]:
@@ -131,7 +133,7 @@ class Workload:
                 "items_examined": source.examined,
                 "items_dropped": dict(sorted(source.dropped.items())),
                 "prompts_available": source.available,
-                "times_gone_through": self._rounds(source),
+                "times_gone_through": _rounds(source, self._handed_out or self._needed),
             }
         return told
 
@@ -152,20 +154,17 @@ class Workload:
         """Sentences that the user should read."""
         notices = list(self._cache_notices)
         source = self._source
-        if isinstance(source, Selection) and self._rounds(source) > 1:
+        if isinstance(source, Selection) and (rounds := _rounds(source, self._needed)) > 1:
             notices.append(
-                f"The data set {source.data.path.name} has {source.available} prompts that pass the filter and "
-                f"{self._needed} are needed: it is gone through {self._rounds(source)} times, each prompt with a head "
-                f"of its own."
+                f"The data set {source.data.path.name} has {source.available} prompts that pass the filter and at most "
+                f"{self._needed} are needed: it is gone through up to {rounds} times, each prompt with a head of its "
+                f"own."
             )
         if isinstance(source, Dummy) and not self.spec.unique:
             notices.append(
                 "Dummy text without unique prompts is one prompt, sent every time: prefix caches will have it."
             )
         return notices
-
-    def _rounds(self, source: Selection) -> int:
-        return -(-self._needed // source.available) if source.available else 0
 
     def _ensure(self, count: int) -> None:
         if isinstance(self._source, Selection):
@@ -190,6 +189,11 @@ class Workload:
     def _models(self, index: NDArray[np.int64]) -> list[str]:
         models = self.spec.models
         return [models[choice] for choice in draws.choices(self._weights, self.spec.seed, "model", index)]
+
+
+def _rounds(source: Selection, count: int) -> int:
+    """How often a data set is gone through for so many prompts."""
+    return -(-count // source.available) if source.available else 0
 
 
 def _check(spec: WorkloadSpec) -> None:
