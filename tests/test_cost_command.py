@@ -245,10 +245,10 @@ def test_points_that_must_not_be_used(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
-        (["--machine-cost=0"], "--machine-cost: got '0', takes a number above 0"),
-        (["--machine-cost=-1"], "--machine-cost: got '-1', takes a number above 0"),
-        (["--machine-cost=nan"], "--machine-cost: got 'nan', takes a number above 0"),
-        (["--machine-cost=inf"], "--machine-cost: got 'inf', takes a number above 0"),
+        (["--machine-cost=0"], "--machine-cost: got '0', takes a number from 1e-06"),
+        (["--machine-cost=-1"], "--machine-cost: got '-1', takes a number from 1e-06"),
+        (["--machine-cost=nan"], "--machine-cost: got 'nan', takes a number from 1e-06"),
+        (["--machine-cost=inf"], "--machine-cost: got 'inf', takes a number from 1e-06"),
         (["--utilization=nan"], "--utilization: got 'nan', takes a share above 0 and at most 1"),
         (["--utilization=0"], "--utilization: got '0', takes a share above 0 and at most 1"),
         (["--utilization=1.1"], "--utilization: got '1.1', takes a share above 0 and at most 1"),
@@ -285,7 +285,7 @@ def test_points_of_other_prices_take_one(tmp_path: Path, capsys: pytest.CaptureF
     code, out, err = told(capsys, *places)
     assert (code, out) == (Exit.USAGE, "")
     assert err.startswith(
-        "error: --machine-cost: got nothing, takes a number above 0, from 1e-09 to 1e+09: the points' own prices differ"
+        "error: --machine-cost: got nothing, takes a number from 1e-06 to 1e+09: the points' own prices differ"
     )
     assert "($2, $8 an hour)" in err
     code, out, err = told(capsys, *places, "--machine-cost=3")
@@ -304,7 +304,7 @@ def test_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         tmp_path / "broken.json": "is no JSON",
         tmp_path / "none.npz": "is no records file",
         tmp_path / "missing.json": "No such file",
-        free: "--machine-cost: got nothing, takes a number above 0",
+        free: "--machine-cost: got nothing, takes a number from 1e-06",
     }
     for place, text in cases.items():
         code, out, err = told(capsys, place)

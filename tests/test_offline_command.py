@@ -208,8 +208,8 @@ def test_nothing_is_left_of_a_program_that_is_killed(smollm2_gguf: Path, tmp_pat
     ("arguments", "said"),
     [
         (["--batch-sizes=4,0"], "--batch-sizes: got '4,0', takes whole numbers above 0, separated by commas"),
-        (["--gpu-price=0"], "--gpu-price: got '0', takes a number above 0"),
-        (["--gpu-price=-1"], "--gpu-price: got '-1', takes a number above 0"),
+        (["--gpu-price=0"], "--gpu-price: got '0', takes a number from 1e-06"),
+        (["--gpu-price=-1"], "--gpu-price: got '-1', takes a number from 1e-06"),
         (["--gpu-price=2", "--utilization=1.2"], "--utilization: got '1.2', takes a share above 0 and at most 1"),
         (["--utilization=0.4"], "--utilization: takes --gpu-price beside it"),
         (["--engine=vllm", "--threads=2"], "--threads: got it with --engine vllm, which takes no such setting here"),

@@ -178,7 +178,7 @@ _KINDS: dict[str, kinds.Kind[Any]] = {
     "output_lens": _COUNTS,
     "dataset": kinds.path("a data set's file"),
     "num_prompts": _COUNT,
-    "gpu_price": kinds.number(above=0),
+    "gpu_price": kinds.PRICE,
     "utilization": kinds.UTILIZATION,
     "seed": kinds.whole(0),
     "timeout": kinds.number(above=0),

@@ -23,7 +23,7 @@ from latency_profile.slo.grammar import STREAMED, Objective, parse
 HEADROOM = 0.2
 STDOUT = "-"
 
-_RATE = kinds.number(above=0, minimum=1e-9, maximum=1e12)
+_RATE = kinds.number(minimum=1e-6, maximum=1e12)
 _SHARE = kinds.number(minimum=0, maximum=1000)
 _OBJECTIVES = kinds.load_objectives()
 _USAGE = (

@@ -90,11 +90,11 @@ def number(
     maximum: float | None = None,
     unlimited: bool = False,
 ) -> Kind[float]:
-    """A number above, or not below, a bound, and not beyond the maximum. `unlimited` lets "inf" in, which is refused
-    otherwise; NaN always is."""
+    """A number above, or not below, a bound, and not beyond the maximum, which stands with a minimum. `unlimited` lets
+    "inf" in, which is refused otherwise; NaN always is."""
     takes = f"a number above {above:g}" if above is not None else f"a number, {minimum or 0:g} or more"
     if maximum is not None:
-        takes += f", at most {maximum:g}" if above is None or minimum is None else f", from {minimum:g} to {maximum:g}"
+        takes = f"a number from {minimum:g} to {maximum:g}"
 
     def read(value: object) -> float:
         if isinstance(value, str) and "_" not in value:
@@ -311,5 +311,5 @@ def url(takes: str, *schemes: str) -> Kind[str]:
 COUNT = whole(1)
 SECONDS = number(minimum=0)
 RATE = number(above=0, unlimited=True)
-PRICE = number(above=0, minimum=1e-9, maximum=1e9)  # what is computed from it stays a number, and above 0
+PRICE = number(minimum=1e-6, maximum=1e9)  # what is computed from it stays a number, and above 0
 UTILIZATION = share("a share above 0 and at most 1, such as 40% or 0.4", whole=True)
