@@ -23,6 +23,7 @@ from latency_profile.page import after, bundle
 from latency_profile.page.html import island
 from latency_profile.report.table_row import number
 from latency_profile.storage import open_folder
+from tests import page_profiles
 from tests.page_profiles import Page, Report, reporting, steady, written
 from tests.servers.simulator import simulator
 from tests.tool import SYNTHETIC, benchmark, point_files
@@ -188,6 +189,18 @@ def test_profiles_that_may_not_be_compared_are_said_to_be_so(report: Report, tmp
     written(same, [steady(5)], day=1)
     _, page, _ = report(same)
     assert "fingerprints differ" not in page.text
+
+
+def test_profiles_that_began_in_the_same_second_are_two(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers profiled at once, each into a folder of its own: the files have the same names."""
+    written(tmp_path / "old", [steady(5), steady(10)])
+    monkeypatch.setattr(page_profiles, "START_NS", page_profiles.START_NS + 1)
+    written(tmp_path / "new", [steady(5, tpot_s=0.03), steady(10, tpot_s=0.03)])
+    _, page, _ = report(tmp_path / "old", tmp_path / "new")
+    assert set(page.figures["overview-ttft"]["data"]["points"]["profile"]) == {"old", "new"}
+    assert page.text.count("2 points: 2 VALID.") == 2
 
 
 def test_points_without_their_profile_are_said_to_be_so(report: Report, tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ class _Profile(msgspec.Struct):
 
 
 def capacities_of(points: Sequence[Seen]) -> dict[str, Capacity]:
-    """What searches for the capacity came to, by the name of the profile."""
+    """What searches for the capacity came to, by profile."""
     found = {}
-    for folder, profile in dict.fromkeys((point.path.parent, point.profile) for point in points):
+    for profile, path in {point.profile: point.path.parent / point.profile_name for point in points}.items():
         try:
-            capacity = msgspec.json.decode((folder / profile).read_bytes(), type=_Profile).capacity
+            capacity = msgspec.json.decode(path.read_bytes(), type=_Profile).capacity
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # points alone, or of another version
             continue
         if capacity is not None:

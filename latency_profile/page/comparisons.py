@@ -39,7 +39,7 @@ def comparisons_of(points: Sequence[Seen], store: Callable[[Path], Readable], sa
     grouped: dict[str, dict[Path, None]] = {}
     for point in sorted(points, key=lambda point: point.started_ns):
         if point.profile.endswith(".json"):  # else there are points alone
-            grouped.setdefault(point.result.fingerprint.sha256, {})[point.path.parent / point.profile] = None
+            grouped.setdefault(point.result.fingerprint.sha256, {})[point.path.parent / point.profile_name] = None
     sections = (_section(list(profiles), store, say) for profiles in grouped.values())
     return [section for section in sections if section is not None]
 

@@ -196,9 +196,8 @@ class _Page:
         for profile, of in profiles_of(self._points):
             name = profile_name(of, self._names)
             label = element("strong", text(f"{name}: ")) if self._several else ""
-            yield element(
-                "p", label, text(headline(of, self._capacities.get(profile))), class_="headline", data_profile=profile
-            )
+            told = text(headline(of, self._capacities.get(profile)))
+            yield element("p", label, told, class_="headline", data_profile=of[0].profile_name)
         if not self._points:
             yield element("p", "There is no point to show.", class_="headline")
         notes = [

@@ -25,8 +25,12 @@ def series_names(points: Sequence[Seen]) -> dict[tuple[str, str | None], str]:
     first: dict[tuple[str, str | None], Seen] = {}
     for point in points:
         first.setdefault((point.profile, point.model), point)
-    parts = {key: [part(point) for part in _PARTS] for key, point in first.items()}
-    telling = [place for place in range(len(_PARTS)) if len({each[place] for each in parts.values()}) > 1] or [0, 1]
+    parts = {key: [*(part(point) for part in _PARTS), point.path.parent.name] for key, point in first.items()}
+    different = [place for place in range(len(_PARTS) + 1) if len({each[place] for each in parts.values()}) > 1]
+    telling = [place for place in different if place < len(_PARTS)]
+    if len({tuple(each[place] for place in telling) for each in parts.values()}) < len(parts):
+        telling = different  # their folders may tell them apart
+    telling = telling or [0, 1]
     names: dict[tuple[str, str | None], str] = {}
     for key, each in parts.items():
         name = ", ".join(each[place] for place in telling)

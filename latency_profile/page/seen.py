@@ -17,12 +17,20 @@ from latency_profile.results.point import ALL_MODELS
 
 @dataclass(frozen=True)
 class Seen:
-    """A point, or what one of several models has of it. profile: equal for the points of one profile."""
+    """A point, or what one of several models has of it.
+
+    profile: equal for the points of one profile, and of no other: two that began in the same second have files of the
+    same name in two folders."""
 
     profile: str
     file: str  # the name of its JSON
     path: Path  # of what was read of it: that, or its records
     result: PointResult  # of all models, or of one
+
+    @property
+    def profile_name(self) -> str:
+        """The name of its profile's file, which lies beside it; where there is none, that of its folder, and more."""
+        return Path(self.profile).name
 
     @property
     def load(self) -> str:
@@ -91,7 +99,7 @@ def seen_of(points: Iterable[ExportPoint]) -> tuple[list[Seen], list[Unread]]:
         except msgspec.ValidationError as error:
             unread.append(Unread(point.found.name, point.found.result.schema_version, str(error)))
         else:
-            seen.append(Seen(Path(point.profile).name, point.found.name, point.found.path, result))
+            seen.append(Seen(point.profile, point.found.name, point.found.path, result))
     return seen, unread
 
 
