@@ -3,6 +3,7 @@
 Imports here are light: `--help` must not wait for what it does not need.
 """
 
+import errno
 import io
 import os
 import sys
@@ -15,6 +16,7 @@ from latency_profile.interrupt import Ended, ending
 from latency_profile.live.termination import LOG
 
 PROGRAM = "latency-profile"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of files that results go to, commands say so themselves
 
 
 def profile(arguments: Sequence[str]) -> int:
@@ -44,7 +46,9 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
             stream.reconfigure(errors="replace")
     try:
         with ending(_ended):
-            return int(command(arguments))
+            code = int(command(arguments))
+            sys.stdout.flush()
+            return code
     except ProfileError as error:
         print(f"error: {error}", file=sys.stderr)
         LOG.write(f"error: {str(error).rstrip('.')}. Exit code {int(error.exit_code)}.")
@@ -56,6 +60,11 @@ def _guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) 
         return int(Exit.SIGTERM)
     except BrokenPipeError:  # whoever read our output has gone: nothing is left to say
         return int(Exit.DONE)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        print(f"error: cannot write what is printed: {error.strerror}", file=sys.stderr)
+        return int(Exit.NOT_STORED)
     finally:
         _let_go_of_a_broken_pipe()
 
@@ -66,10 +75,10 @@ def _ended() -> None:
 
 
 def _let_go_of_a_broken_pipe() -> None:
-    """Python flushes its output once more as it ends, and would complain of a reader that has gone."""
+    """Python flushes its output once more as it ends, and would complain of a reader that has gone, or a full disk."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

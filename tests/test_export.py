@@ -27,7 +27,7 @@ from latency_profile.report.rows import table_row
 from latency_profile.statistics import NS_PER_S
 from tests.make_records import SECOND, make_records, uniform_records
 from tests.servers import vllm_server
-from tests.tool import benchmark, point_files
+from tests.tool import ROOT, benchmark, environment, point_files
 
 FLAGS = (
     *("--stream-request", "--ignore-eos", "--tokenizer=bundled", "--save-json-results", "--scrape-server-metrics"),
@@ -479,6 +479,20 @@ def test_bad_input(measured: Measured, export: Export, tmp_path: Path) -> None:
     assert code == Exit.USAGE and "how long some of its answers are is not known" in err
     code, _, err = export(measured.folder, "--format=csv", "-o", "/proc/points.csv")
     assert code == Exit.NOT_STORED and "cannot write /proc/points.csv" in err
+
+
+@pytest.mark.parametrize("command", [["export", "--format=csv"], ["cost"], ["report"]])
+def test_what_is_printed_into_a_full_disk_is_an_error(command: list[str], tmp_path: Path) -> None:
+    folder = written(tmp_path / "made", uniform_records(30, settings={"machine_cost": 4.0}))
+    arguments = [sys.executable, "-m", "latency_profile", *command, str(folder)]
+    env = environment(PYTHONPATH=str(ROOT))
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            arguments, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=env, check=False
+        )
+    assert done.returncode == Exit.NOT_STORED, done.stderr
+    assert "error: cannot write what is printed: No space left on device\n" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_parquet_without_its_package(measured: Measured, export: Export, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,14 +130,16 @@ def _print_or_write(output: str | None, chunks: Iterable[str]) -> None:
 def _write(output: str, fill: Callable[[IO[bytes]], object]) -> None:
     path = Path(output).expanduser()
     try:
-        print(results.write_by(path.parent, path.name, fill))
+        made = results.write_by(path.parent, path.name, fill)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    print(made)
 
 
 def _write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
     for name, data in files:
         try:
-            print(results.write(folder, name, data))
+            made = results.write(folder, name, data)
         except OSError as error:
             raise StorageError(f"cannot write {folder / name}: {error.strerror or error}") from None
+        print(made)

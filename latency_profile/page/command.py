@@ -138,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        print(results.write(path.parent, path.name, data))
+        made = results.write(path.parent, path.name, data)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+    print(made)
