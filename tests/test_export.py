@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -423,6 +424,14 @@ def test_places_and_profiles(
     assert row["goodput_share"] == "" and row["ttft_p50_s"] == cell(old["latency"]["service"]["ttft"]["p50"]["value_s"])
     again = rows_of(export(tmp_path / "old.json", files[0], "--format=csv")[1])
     assert len(again) == 1 and again[0]["goodput_share"] != "", "the newer analysis"
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "markdown", "vllm-bench", "llm-d"])
+def test_names_of_files_that_are_no_utf8(form: str, export: Export, tmp_path: Path) -> None:
+    folder = written(tmp_path / os.fsdecode(b"caf\xe9"), uniform_records(30))
+    assert export(folder, "--format", form, "-o", tmp_path / "out")[0] == Exit.DONE
+    if form == "csv":
+        assert "caf?" in (tmp_path / "out").read_text()
 
 
 def test_nothing_is_overwritten(measured: Measured, export: Export, tmp_path: Path) -> None:

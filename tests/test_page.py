@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -234,6 +235,15 @@ def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path)
     assert "There is no point to show" in page.text
     for text in (page.text, said):
         assert "schema 1.99" in text
+
+
+def test_names_of_files_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / os.fsdecode(b"caf\xe9"), [steady(5)], profile=False)
+    (path,) = point_files(folder)
+    path.rename(folder / os.fsdecode(b"caf\xe9.json"))
+    code, page, _ = report(folder)
+    assert code == Exit.DONE
+    assert "caf?.json" in page.text
 
 
 def test_a_folder_without_points_makes_a_page_that_says_so(report: Report, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from latency_profile.page import bundle
 from latency_profile.page.each_point import told
 from latency_profile.page.form import FORMS, LIMIT_BYTES, Form
 from latency_profile.page.headline import headline
-from latency_profile.page.html import element, island, packed_text, table, text
+from latency_profile.page.html import ODD, element, island, packed_text, table, text
 from latency_profile.page.in_depth import InDepth
 from latency_profile.page.names import profile_name, series_names, server_of, started
 from latency_profile.page.origin import different, origins
@@ -118,7 +118,7 @@ class _Page:
             f"<script>{script}</script>",
         ]
         made = ["<!doctype html>", '<html lang="en">', "<head>", *head, "</head>", "<body>", body, *tail, "</body>"]
-        return ("\n".join([*made, "</html>"]) + "\n").encode()
+        return ("\n".join([*made, "</html>"]) + "\n").encode(errors=ODD)
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from latency_profile.page.figure import TextTable
 
+ODD = "replace"  # of a name of a file that is no UTF-8: a ? stands for what no text can hold
 LONG = 40  # characters from which a cell has several lines
 
 
@@ -65,5 +66,5 @@ def packed(value: Any, name: str) -> str:
 
 def packed_text(written: str, name: str) -> str:
     """Text likewise."""
-    data = base64.b64encode(zlib.compress(written.encode(), 9)).decode()
+    data = base64.b64encode(zlib.compress(written.encode(errors=ODD), 9)).decode()
     return f'<script type="application/octet-stream" id="{text(name)}">{data}</script>'
