@@ -17,6 +17,7 @@ import llmd_benchmark_report
 import numpy as np
 import pyarrow.parquet
 import pytest
+from markdown_it import MarkdownIt
 
 from benchmarks.truth import simulator
 from latency_profile import records, results
@@ -398,6 +399,20 @@ def test_several_models_each_and_together(export: Export, tmp_path: Path) -> Non
     assert {name: bench["completed"] for name, bench in benches.items()} == {"a|b": 30, "c": 30, "weighted": 60}
     [path] = folder.glob("*.npz")
     assert {row["model"] for row in rows_of(export(path, "--format=csv")[1])} == {"a|b", "c", "weighted"}
+
+
+def test_names_from_outside_are_text_in_markdown(export: Export, tmp_path: Path) -> None:
+    """Read by a Markdown reader that takes HTML, as many do."""
+    names = ["<script>alert(1)</script>", "a|b *c* `d` [e](javascript:f) ~~g~~", r"\<img src=x onerror=alert(1)>"]
+    records = uniform_records(30, models=names)
+    records.columns["model"][:] = np.arange(30) % len(names)
+    _, out, _ = export(written(tmp_path / "made", records), "--format=markdown")
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(out)
+    inline = [token for outer in tokens for token in outer.children or []]
+    assert {token.type for token in [*tokens, *inline]}.isdisjoint(
+        {"html_block", "html_inline", "link_open", "code_inline", "em_open", "s_open"}
+    )
+    assert set(names) <= {"".join(child.content for child in token.children or []) for token in tokens}
 
 
 def test_places_and_profiles(

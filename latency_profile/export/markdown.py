@@ -1,5 +1,6 @@
 """Points as a Markdown table, for a pull request: profile after profile. Units and picks, no statistics."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ _LEGEND = (
     "Latencies in ms, from sending a request; output tokens/s and req/s are the server's. In brackets: 95 % intervals; "
     "≥ and ∞: the sample has no upper bound."
 )
+_MARKS = re.compile(r"[|\\`*\[~]|<(?=[A-Za-z/!?])")
 _BARRED = "~~Struck through~~: must not be used."
 
 
@@ -81,8 +83,8 @@ def _marked(column: _Column, point: ExportPoint) -> str:
 
 
 def _text(text: str) -> str:
-    """Text that begins no cell of its own and no line."""
-    return " ".join(text.split()).replace("|", "\\|")
+    """Text that begins no cell of its own, no line, no HTML and no mark of Markdown's."""
+    return _MARKS.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def _verdict(point: ExportPoint) -> str:
