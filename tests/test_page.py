@@ -237,6 +237,19 @@ def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path)
         assert "schema 1.99" in text
 
 
+def test_a_rate_has_all_its_digits_wherever_it_stands(
+    report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = written(tmp_path / "a", [steady(3.1415926535), steady(1234567.5, failed=0.3)])
+    _, page, said = report(folder)
+    assert [row[0] for row in page.tables["Load and latency"][2:]] == ["3.1415926535", "1234567.5"]
+    assert "1234567.5 req/s (FAILED)" in said
+    assert "at 3.1415926535 req/s." in page.text and "3.14159 req/s" not in page.text
+    main(["export", str(folder), "--format=markdown"])
+    out = capsys.readouterr().out
+    assert "| 3.1415926535 req/s |" in out and "| 1234567.5 req/s |" in out
+
+
 def test_names_of_files_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
     folder = written(tmp_path / os.fsdecode(b"caf\xe9"), [steady(5)], profile=False)
     (path,) = point_files(folder)

@@ -26,7 +26,7 @@ def load_name(request_rate: float | None, concurrency: int | None) -> str:
     """A point's load, as it is told."""
     if concurrency is not None:
         return f"{concurrency} in flight"
-    return "unlimited rate" if request_rate is None else f"{request_rate:g} req/s"
+    return "unlimited rate" if request_rate is None else f"{request_rate:.12g} req/s"
 
 
 def barred(verdict: str, cut_short: str | None) -> str | None:
