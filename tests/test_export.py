@@ -388,7 +388,10 @@ def test_several_models_each_and_together(export: Export, tmp_path: Path) -> Non
     folder = written(tmp_path, made)
     rows = rows_of(export(folder, "--format=csv")[1])
     assert sorted((row["model"], row["attempted"]) for row in rows) == [("a|b", "30"), ("c", "30"), ("weighted", "60")]
-    table = [line for line in export(folder, "--format=markdown")[1].splitlines() if line.startswith("| ")]
+    lines = export(folder, "--format=markdown")[1].splitlines()
+    table = [line for line in lines if line.startswith("| ")]
+    notes = {line.partition(":")[0] for line in lines if line.startswith("- ")}
+    assert notes == {f"- 10 req/s, {model}" for model in ("a\\|b", "c", "weighted")}
     assert [re.split(r"(?<!\\)\|", line)[2].strip() for line in table] == ["model", "---", "a\\|b", "c", "weighted"]
     requests = rows_of(export(folder, "--format=csv", "--of=requests")[1])
     assert len(requests) == 60, "each once"

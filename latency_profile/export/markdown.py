@@ -53,16 +53,17 @@ def _profile(points: Sequence[ExportPoint]) -> Iterator[str]:
         yield _row([_marked(column, point) for column in shown])
     yield ""
     yield _LEGEND + (f" {_BARRED}" if any(point.head.barred for point in points) else "")
-    said = [line for point in points for line in _notes(point)]
+    said = [line for point in points for line in _notes(point, several=len(models) > 1)]
     if said:
         yield ""
         yield from said
     yield ""
 
 
-def _notes(point: ExportPoint) -> Iterator[str]:
-    """Why the verdict is not VALID, and what else one should know."""
-    name = point.head.load_name
+def _notes(point: ExportPoint, several: bool) -> Iterator[str]:
+    """Why the verdict is not VALID, and what else one should know. several: of several models, each of which has its
+    own."""
+    name = point.head.load_name + (f", {_text(point.head.config.model)}" if several else "")
     if point.head.cut_short:
         yield f"- {name}: cut short by {point.head.cut_short}"
     for reason in point.reasons:
