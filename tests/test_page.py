@@ -235,6 +235,16 @@ def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path)
     assert "There is no point to show" in page.text
     for text in (page.text, said):
         assert "schema 1.99" in text
+    old = written(tmp_path / "old", [steady(5), steady(10)])
+    earliest = next(old.glob("*-10.0qps-*.json"))
+    tree = json.loads(earliest.read_text())
+    del tree["fingerprint"]
+    earliest.write_text(json.dumps({**tree, "schema_version": "1.2"}))
+    code, page, said = report(old)
+    assert code == Exit.DONE
+    assert len(page.tables["Load and latency"]) == 3
+    for text in (page.text, said):
+        assert f"{earliest.name}, of schema 1.2, cannot be read" in text
 
 
 def test_a_rate_has_all_its_digits_wherever_it_stands(

@@ -61,11 +61,11 @@ def _run(point: ExportPoint) -> Tree:
     started = datetime.fromtimestamp(head.config.start_time.seconds, UTC) + timedelta(
         microseconds=head.config.start_time.nanos // 1000
     )
-    verdict = head.verdict.verdict
+    verdict, fingerprint = head.verdict.verdict, point.at("fingerprint", "sha256")
     reasons = " ".join(point.reasons)
     return {
         "uid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{TOOL} {head.started_ns} {head.load_name} {head.config.model}")),
-        "eid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{TOOL} {point.at('fingerprint', 'sha256')}")),
+        "eid": None if fingerprint is None else str(uuid.uuid5(uuid.NAMESPACE_OID, f"{TOOL} {fingerprint}")),
         "time": {
             "start": started.isoformat(),
             "end": (started + timedelta(seconds=seconds)).isoformat(),

@@ -19,7 +19,7 @@ class _Fingerprint(msgspec.Struct, frozen=True):
 
 class _Result(PointHead, frozen=True):
     schema_version: str
-    fingerprint: _Fingerprint
+    fingerprint: _Fingerprint | None = None  # schema 1.2 had none
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -82,7 +82,8 @@ def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list
     profiles = profiles_beside(points.values())
     grouped: dict[str, list[ExportPoint]] = {}
     for found in sorted(points.values(), key=lambda found: (found.result.started_ns, found.name)):
-        alone = f"{found.path.parent} {found.result.fingerprint.sha256}"
+        fingerprint = found.result.fingerprint
+        alone = f"{found.path.parent} {fingerprint.sha256 if fingerprint else ''}".rstrip()
         profile = str(profiles.get(found.path.parent / found.name, alone))
         grouped.setdefault(profile, []).append(ExportPoint(found, profile))
     return [point for profile in grouped.values() for point in profile]
