@@ -467,7 +467,13 @@ def test_nothing_is_overwritten(measured: Measured, export: Export, tmp_path: Pa
 def bad_input(folder: Path, measured: Path) -> Iterator[tuple[Sequence[object], str]]:
     lone = folder / "lone.json"
     lone.write_bytes(point_files(measured)[0].read_bytes())
-    for name, text in (("other.json", "{}"), ("broken.json", "{"), ("bad.npz", "x"), ("list.json", '{"points": []}')):
+    for name, text in (
+        ("other.json", "{}"),
+        ("broken.json", "{"),
+        ("torn.records.npz", "x"),
+        ("bad.npz", "x"),
+        ("list.json", '{"points": []}'),
+    ):
         (folder / name).write_text(text)
     (folder / "gone.json").write_text('{"points": [{"files": ["not-there.json"]}]}')
     (folder / "empty").mkdir()
@@ -492,6 +498,7 @@ def bad_input(folder: Path, measured: Path) -> Iterator[tuple[Sequence[object], 
     yield [folder / "bad.npz", "--format=csv"], "bad.npz is no records file"
     yield [folder / "gone.json", "--format=csv"], "not-there.json: No such file or directory"
     yield [lone, "--format=csv", "--of=requests"], "lone.json: this takes the point's records"
+    yield [lone, "--format=csv", "--of=requests"], "torn.records.npz is no records file of this version"
     yield [lone, "--format=vllm-bench", "-o", folder / "out"], "lone.json: this takes the point's records"
 
 

@@ -260,6 +260,16 @@ def test_a_rate_has_all_its_digits_wherever_it_stands(
     assert "| 3.1415926535 req/s |" in out and "| 1234567.5 req/s |" in out
 
 
+def test_records_that_cannot_be_read_are_said_to_be_so(report: Report, tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", [steady(5), steady(10)])
+    path = next(folder.glob("*-10.0qps-*.records.npz"))
+    path.write_bytes(path.read_bytes()[:3000])
+    code, page, said = report(folder)
+    assert code == Exit.DONE
+    for text in (page.text, said):
+        assert f"{path.name} is no records file of this version" in text and str(folder) not in text
+
+
 def test_names_of_files_that_are_no_utf8(report: Report, tmp_path: Path) -> None:
     folder = written(tmp_path / os.fsdecode(b"caf\xe9"), [steady(5)], profile=False)
     (path,) = point_files(folder)

@@ -9,7 +9,15 @@ from typing import Any
 import msgspec
 
 from latency_profile.errors import UsageError
-from latency_profile.results.found import RECORDS, Found, PointHead, found_at, profiles_beside, records_in
+from latency_profile.results.found import (
+    RECORDS,
+    Found,
+    PointHead,
+    found_at,
+    profiles_beside,
+    records_in,
+    unreadable_records,
+)
 from latency_profile.results.tree import at
 
 
@@ -102,6 +110,7 @@ def records_of(points: Sequence[ExportPoint]) -> dict[Path, list[ExportPoint]]:
             path = beside[folder].get(point.head.started_ns)
         if path is None:
             takes = f"the point's records (…{RECORDS} of this version)"
-            raise UsageError(f"{point.found.place}: this takes {takes}, which are not beside it")
+            unread = [f"; {why}" for why in unreadable_records(point.found.path.parent)]
+            raise UsageError(f"{point.found.place}: this takes {takes}, which are not beside it{''.join(unread)}")
         by_file.setdefault(path, []).append(point)
     return by_file

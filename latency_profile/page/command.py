@@ -66,6 +66,8 @@ def _report(
     points, unread = seen_of(points_at(here.places, here.named))
     around_them = here.around if place_of_nights is None else lambda _: place_of_nights
     more, nights = in_depth(points), comparisons_of(points, around_them, _say)
+    for line in more.unread:
+        _say(line)
     _write(output, document(points, unread, more, without_profile(points), nights, capacities_of(points)))
     if draw is not None and folder is not None:
         figures = list(overview(points, series_names(points)).figures)

@@ -203,6 +203,7 @@ class _Page:
         notes = [
             *self._mixed(),
             *self._notices,
+            *self._more.unread,
             *(
                 f"{of.file}, of schema {of.schema_version}, cannot be read by this "
                 f"version and is left out: {of.why}. `latency-profile reanalyze` makes it anew from its records."

@@ -10,15 +10,17 @@ from latency_profile.page.detail import detail_of, thinned
 from latency_profile.page.points import point_sections
 from latency_profile.page.section import Section
 from latency_profile.page.seen import Seen
-from latency_profile.results.found import load_records, records_in
+from latency_profile.results.found import load_records, records_in, unreadable_records
 
 
 @dataclass(frozen=True, slots=True)
 class InDepth:
-    """sections: of each point. said: how much less finely than else points are drawn."""
+    """sections: of each point. said: how much less finely than else points are drawn. unread: why points are without
+    records that lie beside them."""
 
     sections: Sequence[tuple[Section, ...]] = ()
     said: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def of(self, number: int) -> tuple[Section, ...]:
         """Of the point of that number; none where points have none."""
@@ -37,7 +39,13 @@ def in_depth(points: Sequence[Seen]) -> InDepth:
         tree = msgspec.json.decode(msgspec.json.encode(point.result))
         records = None if path is None else load_records(path)
         sections.append(point_sections(f"point-{number}", tree, records, detail))
-    return InDepth(sections, tuple(filter(None, [thinned(detail, drawn)])))
+    without = dict.fromkeys(point.path.parent for point, path in zip(points, paths, strict=True) if path is None)
+    unread = [
+        f"{why.replace(f'{folder}/', '')}. What is drawn of records is not there for its point."
+        for folder in without
+        for why in unreadable_records(folder)
+    ]
+    return InDepth(sections, tuple(filter(None, [thinned(detail, drawn)])), tuple(unread))
 
 
 def _records_of(point: Seen, known: dict[Path, dict[int, Path]]) -> Path | None:

@@ -159,11 +159,26 @@ def profiles_beside(points: Iterable[Found[Known]]) -> dict[Path, Path]:
 def records_in(folder: Path) -> dict[int, Path]:
     """The folder's records by when their points started (Unix ns)."""
     known = {}
-    for path in sorted(folder.glob(f"*{RECORDS}")):
-        if not SHARD_RECORDS.fullmatch(path.name):
-            with suppress(ValueError):  # of another version: whose point it is nobody can tell
-                known[records.load_context(path).started_ns] = path
+    for path in _records_of(folder):
+        with suppress(ValueError):  # `unreadable_records` tells
+            known[records.load_context(path).started_ns] = path
     return known
+
+
+def unreadable_records(folder: Path) -> list[str]:
+    """Why some of the folder's records are in nobody's hands: they are of another version, or not whole. Whose point
+    they are of is then not known."""
+    found = []
+    for path in _records_of(folder):
+        try:
+            records.load_context(path)
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def _records_of(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob(f"*{RECORDS}")) if not SHARD_RECORDS.fullmatch(path.name)]
 
 
 def load_records(path: Path) -> records.Records:
