@@ -178,6 +178,14 @@ def test_objectives_come_first_and_else_the_highest_valid_throughput(report: Rep
     assert f"Highest valid throughput: {number(best.throughput.output_tokens_per_s)} output tokens/s" in page.text
 
 
+def test_no_load_is_promised_by_a_point_that_was_cut_short(report: Report, tmp_path: Path) -> None:
+    points = [steady(5, settings=SLO), steady(10, settings=SLO, cut_short="SIGTERM")]
+    _, page, said = report(written(tmp_path / "a", points))
+    assert "kept up to 5 req/s; at 10 not judged: cut short by SIGTERM. At 5 req/s:" in page.text
+    assert "2 points: 2 VALID. At 10: Cut short by SIGTERM." in page.text
+    assert "1 of 2 points must not be used: 10 req/s (cut short by SIGTERM)" in said
+
+
 def test_profiles_that_may_not_be_compared_are_said_to_be_so(report: Report, tmp_path: Path) -> None:
     written(tmp_path / "a", [steady(5), steady(10)])
     written(tmp_path / "a", [steady(5, backend="tgi"), steady(10, backend="tgi")], day=1)

@@ -21,3 +21,8 @@ def test_it_counts_verdicts_and_says_why_a_point_must_not_be_used() -> None:
 def test_one_good_point() -> None:
     assert closing_line([row(load="1", verdict="VALID")], Exit.DONE) == "1 point: 1 VALID. Exit code 0."
     assert closing_line([], Exit.SIGTERM) == "0 points: none measured. Exit code 143."
+
+
+def test_a_point_that_was_cut_short_must_not_be_used_whatever_its_verdict() -> None:
+    rows = [row(load="1", verdict="VALID"), row(load="2", verdict="VALID", cut_short="SIGTERM")]
+    assert closing_line(rows, Exit.SIGTERM) == "2 points: 2 VALID. At 2: Cut short by SIGTERM. Exit code 143."

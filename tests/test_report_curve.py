@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -191,3 +192,12 @@ def test_a_terminal_gets_the_marks_in_their_colours(monkeypatch: pytest.MonkeyPa
     assert re.search(r"\x1b\[35m○", drawn)
     bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in stream.getvalue().splitlines()]
     assert set(texts(PROFILE)) <= set(bare)
+
+
+def test_no_line_goes_through_a_point_that_was_cut_short() -> None:
+    rows = [point("1", 1.0, 10.0, 10.0), point("2", 2.0, 100.0, 100.0), point("3", 3.0, 10.0, 10.0)]
+    through = "\n".join(texts(rows))
+    beside = "\n".join(texts([rows[0], replace(rows[1], cut_short="SIGTERM"), rows[2]]))
+    assert through.count("●") == beside.count("●") == 6
+    level = next(line for line in beside.splitlines() if line.count("●") == 4)
+    assert re.search("●∙+●", level) and not re.search("●∙+●", through)

@@ -24,7 +24,12 @@ def closing_line(
 def verdicts_text(rows: Sequence[TableRow]) -> str:
     """How many points have which verdict, and why points must not be used; without a full stop."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in Counter(row.verdict for row in rows).items())
-    barred = [row for row in rows if Kind(row.verdict) in UNUSABLE]
-    why = "".join(f". At {row.load}: {' '.join(row.reasons)}".rstrip(".") for row in barred)
+    why = "".join(f". At {row.load}: {told}".rstrip(".") for row in rows if (told := _barred(row)))
     points = f"{len(rows)} point{'' if len(rows) == 1 else 's'}"
     return f"{points}: {counted or 'none measured'}{why}"
+
+
+def _barred(row: TableRow) -> str:
+    """Why it must not be used; nothing where it may."""
+    said = row.reasons if Kind(row.verdict) in UNUSABLE else ()
+    return " ".join([*([f"Cut short by {row.cut_short}."] if row.cut_short else []), *said])

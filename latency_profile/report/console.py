@@ -195,7 +195,7 @@ def grid(columns: Sequence[Column], rows: Sequence[TableRow]) -> list[Line]:
         mark = verdict_text(row.verdict)
         start = text.rfind(mark)
         marked = ((start, start + len(mark), style_of(row.verdict)),) if start >= 0 else ()
-        lines.append(Line(text, "dim" if row.verdict in UNUSABLE else "", marked))
+        lines.append(Line(text, "dim" if row.cut_short or row.verdict in UNUSABLE else "", marked))
     return lines
 
 

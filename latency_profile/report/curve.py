@@ -70,6 +70,7 @@ class Place(NamedTuple):
     done_per_s: float
     latencies: tuple[Figure, Figure]  # p50, p99
     verdict: str
+    usable: bool
 
 
 class Canvas:
@@ -133,7 +134,7 @@ def curve(rows: Sequence[TableRow], width: int) -> list[Line]:
 def _places(of: Sequence[tuple[TableRow, tuple[Figure, Figure]]]) -> list[Place]:
     """In the order of their load."""
     found = [
-        (_load(row), Place(row.completed_per_s, latencies, row.verdict))
+        (_load(row), Place(row.completed_per_s, latencies, row.verdict, not (row.cut_short or row.verdict in UNUSABLE)))
         for row, latencies in of
         if row.completed_per_s is not None and all(figure.value is not None for figure in latencies)
     ]
@@ -179,7 +180,7 @@ def _points(
         for place, figure in figures
         if figure.value is not None
     ]
-    for one, other in pairwise([at for place, _, *at in placed if place.verdict not in UNUSABLE]):
+    for one, other in pairwise([at for place, _, *at in placed if place.usable]):
         for column, row in _between(one, other):
             canvas.put(column, row, "∙", "dim")
     for _, figure, column, row in placed:
@@ -189,7 +190,7 @@ def _points(
             canvas.put(column, cell, "│", "dim")
         if figure.at_least:
             canvas.put(column, row + 1, "↑", "dim")
-    for place, _, column, row in sorted(placed, key=lambda each: each[0].verdict not in UNUSABLE):
+    for place, _, column, row in sorted(placed, key=lambda each: each[0].usable):
         canvas.put(column, row, VERDICTS.get(place.verdict, ("·", ""))[0], style_of(place.verdict))
 
 

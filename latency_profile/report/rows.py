@@ -62,6 +62,7 @@ def table_row(load: str, result: PointResult) -> TableRow:
         slo=_slo(result.slo),
         not_kept=tuple(_not_kept(result.slo)),
         reasons=tuple(result.verdict.reasons),
+        cut_short=result.cut_short or "",
         notes=tuple(_notes(result)),
     )
 

@@ -82,6 +82,7 @@ class TableRow:
     slo: str = ""  # of `line.OBJECTIVES`, all together; "" without any
     not_kept: tuple[tuple[str, str, str], ...] = ()  # outcome, name and reason of objectives that are not kept
     reasons: tuple[str, ...] = ()  # why the verdict is not VALID, one sentence each
+    cut_short: str = ""  # by what; then it must not be used, whatever its verdict
     notes: tuple[str, ...] = ()  # what else one should know, a few words each; mostly nothing
 
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any, Protocol
 
 import msgspec
+from msgspec import structs
 
 from latency_profile.capacity.structure import Capacity
 from latency_profile.errors import Exit
@@ -16,7 +17,7 @@ from latency_profile.results.point import ALL_MODELS, build
 from latency_profile.results.structure import SCHEMA_VERSION, PointResult, Profile, ProfilePoint
 from latency_profile.slo.loads import PointSlo, profile_slo
 from latency_profile.slo.structure import Outcome as SloOutcome
-from latency_profile.slo.structure import ProfileSlo
+from latency_profile.slo.structure import ProfileSlo, Slo
 from latency_profile.storage.folder import move_new
 from latency_profile.verdict import exit_code as verdicts_exit_code
 
@@ -97,10 +98,17 @@ def slo_of(results: Iterable[PointResult]) -> ProfileSlo | None:
     """What points, each of all its models, say of the objectives together; None without any."""
     return profile_slo(
         [
-            PointSlo(result.load.request_rate, result.load.concurrency, result.slo)
+            PointSlo(result.load.request_rate, result.load.concurrency, _usable_slo(result.slo, result.cut_short))
             for result in results
             if result.slo is not None
         ]
+    )
+
+
+def _usable_slo(slo: Slo, cut_short: str | None) -> Slo:
+    """What a point that was cut short says of objectives is nothing to promise a load by."""
+    return (
+        slo if cut_short is None else structs.replace(slo, outcome=None, reason=f"not judged: cut short by {cut_short}")
     )
 
 
