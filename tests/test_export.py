@@ -490,6 +490,10 @@ def bad_input(folder: Path, measured: Path) -> Iterator[tuple[Sequence[object], 
     yield [measured, "--format=csv", "-o", folder], f"-o: got {folder}, which is a folder, takes a file"
     yield [measured, "--format=llm-d", "-o", lone], f"-o: got {lone}, which is a file, takes a folder"
     yield [measured, "--format=csv", "-o="], "-o: got '', takes a file"
+    long = "n" * 300
+    yield [long, "--format=csv"], f"error: {long}: File name too long"
+    yield [measured, "--format=csv", "-o", long], f"error: -o: {long}: File name too long"
+    yield ["~nobody-at-all/x", "--format=csv"], "~nobody-at-all/x: nobody of this name has a home folder"
     yield [folder / "nope", "--format=csv"], f"{folder / 'nope'}: No such file or directory"
     yield [folder / "empty", "--format=csv"], "there is no point in it"
     yield [folder / "other.json", "--format=csv"], "other.json is no point of latency-profile"

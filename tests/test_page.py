@@ -30,6 +30,7 @@ from tests.servers.simulator import simulator
 from tests.tool import SYNTHETIC, benchmark, point_files
 
 SLO = {"slo": ["ttft:p90<120ms", "e2e:p50<10s"]}
+LONG = "n" * 300
 
 
 @pytest.fixture(name="report")
@@ -319,7 +320,16 @@ def test_a_capacity_that_was_searched_for_comes_first(report: Report, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("flags", "what"), [(["-o", "{}"], "-o: got"), (["-o", ""], "-o: got ''"), (["--plots="], "--plots: got ''")]
+    ("flags", "what"),
+    [
+        (["-o", "{}"], "-o: got"),
+        (["-o", ""], "-o: got ''"),
+        (["--plots="], "--plots: got ''"),
+        (["-o", LONG], f"-o: {LONG}: File name too long"),
+        (["--plots", LONG], f"--plots: {LONG}: File name too long"),
+        (["--nights", LONG], f"--nights: {LONG}: File name too long"),
+        ([LONG], f"error: {LONG}: File name too long"),
+    ],
 )
 def test_a_bad_flag_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], what: str

@@ -11,6 +11,7 @@ from latency_profile.compare.nights import PROFILE, Night, from_file, from_store
 from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import markdown
 from latency_profile.errors import UsageError
+from latency_profile.local_path import local_path
 from latency_profile.results.fetched import opened, reading, split
 from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, Readable, open_folder, open_place
@@ -58,7 +59,7 @@ def nights_at(place: str) -> list[Night]:
         if data is None:
             raise UsageError(f"{place}: there is no such object")
         return [read(data, place)]
-    path = Path(place).expanduser()
+    path = local_path(place)
     with reading(place):
         return from_store(open_folder(path)) if path.is_dir() else [from_file(path)]
 

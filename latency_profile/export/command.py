@@ -17,6 +17,7 @@ from latency_profile.export.markdown import markdown
 from latency_profile.export.points import ExportPoint, points_at, records_of
 from latency_profile.export.tables import csv_chunks, parquet_writer, point_parts, request_parts
 from latency_profile.export.vllm_bench import vllm_bench
+from latency_profile.local_path import local_path
 from latency_profile.results.fetched import at_hand
 from latency_profile.results.found import load_records, say_barred
 
@@ -96,7 +97,7 @@ def _check(given: argparse.Namespace) -> None:
     elif not given.output:
         raise UsageError(f"-o: got '', takes {takes}")
     else:
-        path = Path(given.output).expanduser()
+        path = local_path(given.output, "-o: ")
         if path.is_file() if to_folder else path.is_dir():
             raise UsageError(f"-o: got {given.output}, which is a {'file' if to_folder else 'folder'}, takes {takes}")
 

@@ -9,6 +9,7 @@ from latency_profile import results
 from latency_profile.command_flags import CommandFlags
 from latency_profile.errors import Exit, StorageError, UsageError
 from latency_profile.export.points import points_at
+from latency_profile.local_path import local_path
 from latency_profile.page.beside import capacities_of
 from latency_profile.page.comparisons import comparisons_of
 from latency_profile.page.document import document
@@ -40,10 +41,10 @@ def command(arguments: Sequence[str]) -> Exit:
     """Writes the page. Raises UsageError, ServerUnavailable for a bucket that cannot be read, and StorageError where it
     cannot write."""
     given = _parser().parse_intermixed_args(arguments)
-    output = Path(given.output).expanduser()
+    output = local_path(given.output, "-o: ")
     if not given.output or output.is_dir():
         raise UsageError(f"-o: got {given.output!r}, takes a file")
-    folder = None if given.plots is None else Path(given.plots).expanduser()
+    folder = None if given.plots is None else local_path(given.plots, "--plots: ")
     if folder is not None and (not given.plots or folder.is_file()):
         raise UsageError(f"--plots: got {given.plots!r}, takes a folder")
     nights = None if given.nights is None else _place_of_nights(given.nights)
@@ -81,7 +82,7 @@ def _report(
 
 def _place_of_nights(place: str) -> Readable:
     """Where --nights says. Raises UsageError where nothing is, and ServerUnavailable where it cannot be read."""
-    folder = Path(place).expanduser()
+    folder = local_path(place, "--nights: ")
     if not place or ("://" not in place and not folder.is_dir()):
         raise UsageError(f"--nights: got {place!r}, takes a folder that is there, or a URL such as gs://bucket/folder")
     nights = around(place if "://" in place else str(folder))

@@ -14,6 +14,7 @@ import msgspec
 
 from latency_profile import records
 from latency_profile.errors import Exit, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.results.files import point_files
 from latency_profile.results.point import ALL_MODELS
 from latency_profile.shards.documents import SHARD_RECORDS
@@ -136,7 +137,7 @@ def found_at(place: str, kind: type[Known], named: Callable[[Path], str] = str) 
 
     Records are read only where no JSON of theirs is there: that takes longer. Raises UsageError where there is none.
     """
-    path = Path(place).expanduser()
+    path = local_path(place)
     read = _Read(kind, named)
     if path.is_dir():
         found = read.of_folder(path)
