@@ -297,6 +297,27 @@ def test_a_folder_without_points_makes_a_page_that_says_so(report: Report, tmp_p
     assert "There is no point to show" in page.text
 
 
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path / "a", [steady(5)])
+    written(folder / "closed", [steady(10)])
+    (folder / ".hidden").mkdir()
+    (folder / "no-point.json").mkdir()
+    list_folder = os.scandir
+
+    def scan(path: Any) -> Any:
+        if Path(path).name in ("closed", ".hidden"):  # root may read all
+            raise PermissionError(13, "Permission denied", path)
+        return list_folder(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    assert main(["report", str(folder), "-o", str(tmp_path / "page.html")]) == Exit.USAGE
+    assert capsys.readouterr().err == f"error: {folder / 'closed'}: Permission denied\n"
+    monkeypatch.undo()
+    assert main(["report", str(folder), "-o", str(tmp_path / "page.html")]) == Exit.DONE
+
+
 def test_a_folder_that_is_not_there_makes_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "report.html"
     assert main(["report", str(tmp_path / "typo"), "-o", str(page)]) == Exit.USAGE

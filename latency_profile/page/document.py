@@ -271,6 +271,7 @@ class _Page:
             yield self._parts.fold(key, summary, "".join(parts), class_="point", id=key)
 
     def _footer(self) -> str:
-        versions = sorted({str(point.result.provenance.get("latency_profile")) for point in self._points})
+        told = (point.result.provenance.get("latency_profile") for point in self._points)
+        versions = sorted({str(version) for version in told if version is not None})
         by = f"Measured by latency-profile {', '.join(versions)}. " if versions else ""
         return f"{by}Page made by latency-profile {__version__}. Drawn with Vega-Lite; its licences are in this file."

@@ -3,12 +3,13 @@
 Only what is asked for is read of a file, so that those of older and newer versions of this program do as well.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -220,14 +221,28 @@ class _Read(Generic[Known]):
         return found
 
     def of_folder(self, folder: Path) -> list[Found[Known]]:
-        files = [path for path in sorted(folder.rglob("*.json")) if not _hidden(path, folder)]
-        found = [point for path in files if (point := self.of_file(path)) is not None]
-        for path in sorted(folder.rglob(f"*{RECORDS}")):
+        files = self._below(folder)
+        of_points = [path for path in files if path.suffix == ".json"]
+        found = [point for path in of_points if (point := self.of_file(path)) is not None]
+        for path in files:
             stem = path.name.removesuffix(RECORDS)
             there = any(point.path.parent == path.parent and point.name.startswith(f"{stem}-") for point in found)
-            if not (there or _hidden(path, folder) or SHARD_RECORDS.fullmatch(path.name)):
+            if path.name.endswith(RECORDS) and not (there or SHARD_RECORDS.fullmatch(path.name)):
                 found += self.of_records(path)
         return found
+
+    def _below(self, folder: Path) -> list[Path]:
+        """The files in it, and in the folders in it, but for hidden ones. A folder that cannot be read is no empty
+        one."""
+
+        def refuse(error: OSError) -> NoReturn:
+            raise UsageError(f"{self.named(Path(str(error.filename)))}: {error.strerror or error}")
+
+        found = []
+        for root, folders, names in os.walk(folder, onerror=refuse):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [Path(root, name) for name in names if not name.startswith(".")]
+        return sorted(found)
 
     def of_records(self, path: Path) -> list[Found[Known]]:
         files = point_files(load_records(path)).items()
@@ -245,7 +260,3 @@ class _Read(Generic[Known]):
             return None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is no JSON: {error}") from None
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
