@@ -235,6 +235,9 @@ def test_an_earlier_schema_lacks_only_what_was_added_since(report: Report, tmp_p
     assert code == Exit.DONE
     assert len(page.tables["Load and latency"]) == 3
     assert "Objectives: none of a share was judged" in page.text
+    assert "Measured by latency-profile 0.1.0. " in page.text
+    _, page, _ = report(change(folder, lambda tree: tree["provenance"].pop("latency_profile")))
+    assert "Page made by" in page.text and "Measured by" not in page.text
 
 
 def test_what_cannot_be_read_is_left_out_by_name(report: Report, tmp_path: Path) -> None:
