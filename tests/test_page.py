@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -27,7 +28,7 @@ from latency_profile.storage import open_folder
 from tests import page_profiles
 from tests.page_profiles import Page, Report, reporting, steady, written
 from tests.servers.simulator import simulator
-from tests.tool import SYNTHETIC, benchmark, point_files
+from tests.tool import SYNTHETIC, benchmark, latency_profile_command, point_files
 
 SLO = {"slo": ["ttft:p90<120ms", "e2e:p50<10s"]}
 LONG = "n" * 300
@@ -396,6 +397,19 @@ def test_pictures_are_of_the_same_figures(report: Report, tmp_path: Path) -> Non
     assert (tmp_path / "plots" / "ttft.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "plots" / "ttft.svg").read_text()
     assert "TTFT, ms" in svg and "offered rate, requests/s" in svg
+
+
+def test_pictures_of_names_that_xml_has_no_place_for(tmp_path: Path) -> None:
+    """The library ends the process at them, which is why there is one of its own here."""
+    folder = written(tmp_path / "a", [steady(5, models=["<script>\x01"])])
+    written(folder, [steady(5, backend="tgi", models=["b\x1b[31m"])], day=1)
+    for path in folder.glob("*.npz"):  # fewer pictures
+        path.unlink()
+    plots = tmp_path / "plots"
+    done = latency_profile_command("report", str(folder), "-o", str(tmp_path / "page.html"), "--plots", str(plots))
+    assert done.returncode == Exit.DONE, done.stderr
+    told = ["".join(ElementTree.parse(path).getroot().itertext()) for path in plots.glob("throughput-*.svg")]
+    assert told and all("<script>\ufffd" in each for each in told)
 
 
 def test_pictures_say_what_they_take(
