@@ -460,6 +460,10 @@ def test_several_models_are_series_of_their_own_beside_all_together(report: Repo
     rows = page.tables["Load and latency"][2:]
     assert [row[0] for row in rows] == ["one", "two", "weighted"]
     assert "weighted: Highest valid throughput" in page.text, "the sentence is of all models together"
+    failed = steady(10, models=["one", "two"], traffic_split=[0.5, 0.5], failed=0.5)
+    failed["model"][::2] = 1
+    _, _, said = report(written(tmp_path / "b", [failed]))
+    assert "10 req/s of one (FAILED), 10 req/s of two (FAILED), 10 req/s (FAILED)" in said
 
 
 def test_a_comparison_beside_a_profile_is_in_its_page(report: Report, tmp_path: Path) -> None:

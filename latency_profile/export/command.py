@@ -59,7 +59,7 @@ def command(arguments: Sequence[str]) -> Exit:
                 _write(given.output, lambda file: write_parquet(file, parts))
             else:
                 _print_or_write(given.output, [markdown(points)] if given.format == MARKDOWN else csv_chunks(parts))
-    return say_barred([(point.head.load_name, point.head.barred) for point in points])
+    return say_barred([(point.head.load_name, point.model, point.head.barred) for point in points])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -110,7 +110,7 @@ def without_profile(points: Sequence[Seen]) -> list[str]:
 def _code(points: Sequence[Seen], unread: Sequence[Unread]) -> Exit:
     for of in unread:
         print(f"{of.file}, of schema {of.schema_version}, cannot be read and is left out: {of.why}", file=sys.stderr)
-    return say_barred([(point.load_name, point.barred) for point in points])
+    return say_barred([(point.load_name, point.model, point.barred) for point in points])
 
 
 def _parser() -> argparse.ArgumentParser:

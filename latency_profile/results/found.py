@@ -115,10 +115,10 @@ class NoPoints(UsageError):
     """A folder without any."""
 
 
-def say_barred(points: Sequence[tuple[str, str | None]]) -> Exit:
-    """Tells on standard error which must not be used. points: the load and why, None where it may. The exit code:
-    UNUSABLE where none may."""
-    told = [f"{load} ({why})" for load, why in points if why is not None]
+def say_barred(points: Sequence[tuple[str, str | None, str | None]]) -> Exit:
+    """Tells on standard error which must not be used. points: the load, which of several models, and why, None where it
+    may. The exit code: UNUSABLE where none may."""
+    told = [f"{load}{f' of {model}' if model else ''} ({why})" for load, model, why in points if why is not None]
     if told:
         print(f"{len(told)} of {len(points)} points must not be used: {', '.join(told)}", file=sys.stderr)
     return Exit.UNUSABLE if len(told) == len(points) else Exit.DONE
