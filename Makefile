@@ -62,8 +62,9 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-fuzz: $(VENV)/.fuzz ## ten minutes of fuzzing for each parser and the spool's state machine, two at a time
+fuzz: $(VENV)/.fuzz ## ten minutes of fuzzing for each parser and the spool's state machine; property tests of new examples
 	$(BIN)/python -m tests.fuzz --seconds 600
+	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow" --hypothesis-profile=new
 
 benchmarks: $(VENV)/.test ## this tool and four others against a server of known timing; installs 4 GB and vLLM, 15 minutes
 	benchmarks/peers/install.sh

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import trustme
 from xdist.scheduler import LoadScopeScheduling
@@ -26,6 +27,11 @@ sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell's background commands ignore SIGINT, and so would all that tests start: what they send would never arrive.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What fails here fails everywhere. New examples are for `make fuzz`, and a pause of the machine is no one's fault.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("same")
 
 
 class Lanes(LoadScopeScheduling):

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from tokenizers import Tokenizer as Backend
@@ -450,7 +450,6 @@ LENGTHS = st.lists(st.integers(1, 5000), min_size=3, max_size=60)
 
 
 @given(LENGTHS)
-@settings(deadline=None)
 def test_the_description_is_that_of_scipy(lengths: list[int]) -> None:
     values = np.array(lengths)
     found = described(values)
@@ -481,7 +480,6 @@ def test_correlations_are_those_of_scipy(lengths: list[int], random: Any) -> Non
 
 
 @given(st.integers(1, 500), st.integers(1, 3000), st.floats(0, 1), st.floats(0.5, 400))
-@settings(deadline=None)
 def test_the_nearest_law_has_the_mean_and_as_much_of_the_deviation_as_can_be(
     low: int, width: int, place: float, sd: float
 ) -> None:

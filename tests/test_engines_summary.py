@@ -46,7 +46,7 @@ def test_rows_of_several_processes_at_once_are_all_whole_below_one_header(tmp_pa
     assert {each["reason"] for each in rows} == {'a reason, with "quotes" and a line\'s end'}
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(min_value=0), reason=st.sampled_from([None, 'torn, in "quotes"', "plain"]))
 def test_wherever_a_crash_tears_the_file_whole_rows_stay_and_the_next_is_whole(
     tmp_path: Path, cut: int, reason: str | None

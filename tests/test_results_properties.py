@@ -56,7 +56,7 @@ def points(draw):
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(points())
 def test_no_number_is_nan_or_infinite_and_no_request_is_lost(records):
     result = results.point_result(records)
@@ -69,7 +69,7 @@ def test_no_number_is_nan_or_infinite_and_no_request_is_lost(records):
         assert sum(one.errors_by_kind.values()) == one.planned - one.succeeded
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.randoms())
 def test_the_order_of_rows_changes_no_compatibility_key(random):
     records = uniform_records(40)

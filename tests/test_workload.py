@@ -54,7 +54,7 @@ def specs(dataset: Path) -> dict[str, WorkloadSpec]:
     cuts=st.sets(st.integers(1, 299), max_size=4),
     ahead=st.integers(0, 400),
 )
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_slices_in_any_run_equal_the_whole(dataset: Path, kind: str, cuts: set[int], ahead: int) -> None:
     chosen = specs(dataset)[kind]
     whole = list(prepare(chosen, 300).requests(0, 300))

@@ -16,7 +16,7 @@ def test_the_numbers_are_splitmix64s() -> None:
 
 
 @given(seed=st.integers(0, 2**31), start=st.integers(0, 10**9), cut=st.integers(1, 99))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_slice_draws_what_the_whole_draws(seed: int, start: int, cut: int) -> None:
     index = np.arange(start, start + 100)
     lengths = Lengths(mean=100, stddev=40, low=1, high=150)

@@ -54,7 +54,7 @@ def family(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[tokenizers.T
 @given(
     size=st.integers(16, 5000), nonce=st.text(max_size=32), starts=st.lists(st.integers(0, 2**44 - 3000), max_size=3)
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_no_two_indexes_share_their_digits(size: int, nonce: str, starts: list[int]) -> None:
     spelled = Nonce(made_up(size), nonce)
     indexes = np.unique(np.concatenate([np.arange(start, start + 2000) for start in [0, *starts]]))
@@ -67,7 +67,7 @@ def test_no_two_indexes_share_their_digits(size: int, nonce: str, starts: list[i
 
 
 @given(nonce=st.text(max_size=8), attempts=st.sets(st.integers(0, 15), min_size=2))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_attempts_of_one_index_are_spelled_apart_from_every_other(nonce: str, attempts: set[int]) -> None:
     spelled = Nonce(made_up(64), nonce)
     digits = [tuple(row) for attempt in attempts for row in spelled.digits(np.arange(500), attempt)]
