@@ -237,6 +237,7 @@ COMBINATIONS = [
     ([*DUMMY, "--slo=e2e:p9<1s,itl:p9<1s"], "--slo: got e2e:p9<1s,itl:p9<1s, takes --stream-request with ttft", ""),
     ([*DUMMY, "--slo=e2e:p99<1s"], "--slo: got e2e:p99<1s, takes effect only with a finite request rate or", ""),
     ([*DUMMY, "--output-dir=/dev/null"], "--output-dir: got '/dev/null', takes a folder that can be written", ""),
+    ([*DUMMY, "--output-dir=~nobody-1/x"], "--output-dir: got '~nobody-1/x' (nobody of this name has a home", ""),
     ([*DUMMY, "--output-dir=/dev/null/x"], "--output-dir: got '/dev/null/x', takes a folder that can be written", ""),
 ]
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from latency_profile.command_flags import CommandFlags, read
 from latency_profile.compare.compared import Options, compare
@@ -12,6 +11,7 @@ from latency_profile.compare.nights import Night, in_order, of_date
 from latency_profile.compare.text import lines, markdown
 from latency_profile.errors import Exit, UsageError
 from latency_profile.fingerprint import differences
+from latency_profile.local_path import local_path
 from latency_profile.results.fetched import split
 from latency_profile.settings import kinds
 from latency_profile.storage import open_place
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 def _of_base(place: str, new: Sequence[Night]) -> list[Night]:
     """The nights of one BASE. A file that is named and may not be compared is refused; in a folder it is left out."""
     found = nights_at(place)
-    if split(place)[1] if "://" in place else Path(place).expanduser().is_file():
+    if split(place)[1] if "://" in place else local_path(place).is_file():
         _same_fingerprint(new[-1], found)
     return found
 

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 
@@ -13,6 +12,7 @@ from latency_profile.cost.points import points_at
 from latency_profile.cost.report import report
 from latency_profile.cost.text import lines
 from latency_profile.errors import Exit, StorageError, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.results.fetched import at_hand
 from latency_profile.settings import kinds
 
@@ -52,7 +52,7 @@ def command(arguments: Sequence[str]) -> Exit:
     with suppress(BrokenPipeError):  # whoever read our output has gone; the file is still owed
         print("\n".join(lines(found)), flush=True)
     if given.output:
-        path = Path(given.output).expanduser()
+        path = local_path(given.output, "-o: ")
         data = msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n"
         try:
             place = results.write(path.parent, path.name, data)

@@ -12,6 +12,7 @@ from latency_profile.command_flags import CommandFlags, read
 from latency_profile.datasets.hub import KNOWN, SCHEME, local
 from latency_profile.datasets.pairs import Columns, Source, sample
 from latency_profile.errors import Exit, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.settings import kinds
 from latency_profile.storage.folder import Folder
 
@@ -147,7 +148,7 @@ def _target(output: str | None) -> _Target | None:
     """Raises UsageError where nothing can be written."""
     if output is None:
         return None
-    path = Path(output).expanduser()
+    path = local_path(output, "--output: ")
     if path.is_dir() or not path.name:
         raise UsageError(f"--output: got {output!r}, takes a file's name")
     folder = Folder(path.parent, "--output")

@@ -5,7 +5,6 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from latency_profile.command_flags import CommandFlags, read
@@ -14,6 +13,7 @@ from latency_profile.datasets import generate as generating
 from latency_profile.datasets.categories import CATEGORIES, COUNT, expected_tokens, orders
 from latency_profile.datasets.endpoint import OPENROUTER, Endpoint, Price, key_variable
 from latency_profile.errors import Exit, ServerUnavailable, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.settings import kinds
 from latency_profile.storage.folder import Folder
 
@@ -50,7 +50,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
     listed = kinds.listed(names, f"names out of {', '.join(CATEGORIES)}, separated by commas", once=True)
     categories = read("--categories", listed, given.categories)
     own_price = _own_price(given)
-    path = Path(given.output).expanduser()
+    path = local_path(given.output, "--output: ")
     if path.is_dir() or not path.name:
         raise UsageError(f"--output: got {given.output!r}, takes a file's name")
     there = generating.read(path)

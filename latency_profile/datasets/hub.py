@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latency_profile.errors import ServerUnavailable, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.workload.hub import refusal
 
 SCHEME = "hf://"
@@ -30,7 +31,7 @@ TAKES = f"it takes a file, {SCHEME}OWNER/NAME or {SCHEME}OWNER/NAME/FILE, or one
 def local(source: str) -> Path:
     """The file itself; one of the hub is downloaded into the hub's own cache first. Raises UsageError where there is
     none, and ServerUnavailable where the hub cannot be reached now."""
-    path = Path(source).expanduser()
+    path = local_path(source)
     if not source.startswith(SCHEME):
         if path.exists() or source not in KNOWN:
             return path

@@ -20,6 +20,7 @@ from latency_profile.launch.structure import EngineRun
 from latency_profile.launch.summary import append, check, row_of
 from latency_profile.launch.text import block, closing, comparison
 from latency_profile.live.termination import LOG
+from latency_profile.local_path import local_path
 from latency_profile.parts import choose_door, default_model, workload_spec
 from latency_profile.server import models_to_ask
 from latency_profile.settings import Settings, kinds
@@ -53,7 +54,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> Exit:
         raise UsageError("--config: got a file of servers' settings beside --url, takes one of the two")
     concurrency = _whole("--concurrency", given.concurrency, CONCURRENCY_RUNNING if url else CONCURRENCY_STARTED)
     timeout_s = read("--start-timeout", kinds.number(above=0), given.start_timeout)
-    output = Path(given.output).expanduser()
+    output = local_path(given.output, "--output: ")
     flags = _common_flags(given, beside, concurrency, timeout_s)
     if url:
         engines = [_running(given.backend or UNKNOWN, url, concurrency, flags, given.tokenizer, environ)]
@@ -147,7 +148,7 @@ def _whole(flag: str, value: str | None, default: int) -> int:
 
 def _common_flags(given: argparse.Namespace, beside: Sequence[str], concurrency: int, timeout_s: float) -> list[str]:
     """What all engines' profiles have in common; the user's own come last, and win."""
-    dataset = Path(given.dataset).expanduser()
+    dataset = local_path(given.dataset, "--dataset: ")
     prompts = _whole("--num-prompts", given.num_prompts, len(open_dataset(dataset, Cache(None, []))))
     return [
         "--stream-request",

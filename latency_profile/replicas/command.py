@@ -12,6 +12,7 @@ from latency_profile import results
 from latency_profile.capacity.structure import Of
 from latency_profile.command_flags import CommandFlags, read
 from latency_profile.errors import Exit, StorageError, UsageError
+from latency_profile.local_path import local_path
 from latency_profile.replicas.evidence import judged_by_run
 from latency_profile.replicas.plan import Target, plan
 from latency_profile.replicas.points import ReplicaPoint, kind_of, objectives_of, points_at, searches_beside
@@ -68,7 +69,7 @@ def command(arguments: Sequence[str]) -> Exit:
         else:
             print("\n".join(lines(found)), flush=True)
     if given.json not in (None, STDOUT):
-        _write(Path(given.json).expanduser(), data)
+        _write(local_path(given.json, "--json: "), data)
     return Exit.UNUSABLE if found.sizing is None else Exit.DONE
 
 

@@ -94,9 +94,12 @@ def milliseconds(figure: Figure) -> str:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits below 100, whole numbers above; nothing for None."""
+    """Three significant digits below 100, two places at most while they show anything, whole numbers above; nothing for
+    None."""
     if value is None:
         return ""
+    if 0 < abs(value) < 0.005:
+        return f"{value:.1g}"
     for limit, places in ((9.995, 2), (99.95, 1)):
         if abs(value) < limit:
             return f"{value:.{places}f}"

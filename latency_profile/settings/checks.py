@@ -12,6 +12,7 @@ import backends
 from backends.base import DEFAULT_ENDPOINT
 from latency_profile.compare.names import ALL, LATEST
 from latency_profile.errors import UsageError
+from latency_profile.local_path import local_path
 from latency_profile.settings.definition import BY_NAME, Settings
 from latency_profile.settings.shown import shown
 from latency_profile.slo.grammar import STREAMED, parse
@@ -319,7 +320,7 @@ def _check_results(settings: Settings) -> None:
     for name in ("compare_measure", "compare_margin", "compare_since"):
         _needs(settings, name, settings.compare_with is not None, "--compare-with")
     place = settings.compare_with
-    if place not in (None, LATEST, ALL) and "://" not in place and not Path(place).expanduser().exists():
+    if place not in (None, LATEST, ALL) and "://" not in place and not local_path(place).exists():
         _refuse(settings, "compare_with", f"takes {BY_NAME['compare_with'].kind.takes}; there is no such folder")
     log = settings.termination_log
     if log is not None and (log.is_dir() or not os.access(log if log.exists() else log.absolute().parent, os.W_OK)):

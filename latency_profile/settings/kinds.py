@@ -45,7 +45,14 @@ def text(takes: str, metavar: str = "TEXT", pattern: str = r".*\S.*") -> Kind[st
 def path(takes: str) -> Kind[Path]:
     """A path, relative to the current folder; `~` is the home folder."""
     inner = text(takes)
-    return Kind("str", takes, lambda value: Path(inner.read(value)).expanduser(), "PATH")
+
+    def read(value: object) -> Path:
+        try:
+            return Path(inner.read(value)).expanduser()
+        except RuntimeError:
+            raise ValueError("nobody of this name has a home folder") from None
+
+    return Kind("str", takes, read, "PATH")
 
 
 def hex_digits(takes: str) -> Kind[str]:

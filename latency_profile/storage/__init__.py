@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from latency_profile.errors import UsageError
+from latency_profile.local_path import local_path
 from latency_profile.storage.folder import Folder
 from latency_profile.storage.names import names
 from latency_profile.storage.store import NotAllowed, Readable, Store
@@ -36,7 +37,7 @@ def open_folder(path: Path) -> Store:
 
 def open_place(place: str) -> Store:
     """A folder, or what a URL names."""
-    return open_url(place) if "://" in place else open_folder(Path(place).expanduser())
+    return open_url(place) if "://" in place else open_folder(local_path(place))
 
 
 def open_bucket(bucket: str, prefix: str | None = None, *, patience_s: float = PATIENCE_S) -> Store:
