@@ -16,3 +16,8 @@ def local_path(place: str, said_first: str = "") -> Path:
     except RuntimeError:
         raise UsageError(f"{said_first}{place}: nobody of this name has a home folder") from None
     return path
+
+
+def readable(name: str) -> str:
+    """A file's name as text, with a ? for what is no UTF-8: no file could hold it."""
+    return name.encode(errors="replace").decode()

@@ -1,6 +1,7 @@
 """`latency-profile compare` and --compare-with, as users run them."""
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,18 @@ def test_a_regression_has_its_exit_code_and_files(tmp_path: Path, capsys: pytest
     row = next(line for line in summary.splitlines() if line.startswith("| **output_tokens_per_s** | 8 in flight |"))
     assert row.endswith("| regressed |") and "interval" in row
     assert str(file) in out
+
+
+def test_names_that_are_no_text_are_told_with_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    *earlier, new = nights(tmp_path / "results", 6)
+    odd = [path.rename(path.with_name(os.fsdecode(b"odd-\xff-") + path.name)) for path in (*earlier[:1], new)]
+    earlier[0].with_name(os.fsdecode(b"\xff-profile-20250101-000000.json")).write_text("{")
+    code, _, _ = compared(capsys, tmp_path / "results", odd[1], "--output", tmp_path / "found")
+    assert code == Exit.DONE
+    [path] = (tmp_path / "found").glob("*.json")
+    found = json.loads(path.read_text())
+    assert found["file"].endswith(f"odd-?-{new.name}") and found["base"][0]["file"] == f"odd-?-{earlier[0].name}"
+    assert [left["file"] for left in found["left_out"]] == ["?-profile-20250101-000000.json"]
 
 
 def test_equal_runs_and_the_whole_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`latency-profile cost`, as users run it, on points of the simulator's engine in virtual time; and its benchmark."""
 
 import json
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -221,6 +222,15 @@ def test_what_another_version_says_of_the_work_and_points_analysed_again(
     again = written(tmp_path / "later", points([(300, 40)], machine_cost=4.0))
     of = as_json(capsys, tmp_path / "cost" / "b.json", file, *again)
     assert [row["file"] for row in of["points"]] == [str(again[0])]
+
+
+def test_a_file_whose_name_is_no_text_has_a_sign_in_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file] = written(tmp_path, points([(300, 40)], machine_cost=4.0))
+    odd = file.rename(file.with_name(os.fsdecode(b"odd-\xff.json")))
+    of = as_json(capsys, tmp_path / "cost" / "a.json", odd)
+    assert of["points"][0]["file"] == str(tmp_path / "odd-?.json")
 
 
 def test_prompts_out_of_a_cache_that_nobody_counts_are_in_no_regression(

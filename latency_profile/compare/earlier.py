@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from latency_profile.compare.nights import PROFILE, Night, date_of, in_order, read_or_named
 from latency_profile.compare.structure import NightNamed
 from latency_profile.fingerprint import differences
+from latency_profile.local_path import readable
 from latency_profile.storage import Readable
 
 MOST = 30  # nights before tonight's, where no comparison names others
@@ -35,7 +36,7 @@ class Remembered:
 def key(date: str, file: str) -> tuple[str, str]:
     """Equal for a night and its name in a comparison, whichever folder each was read from: a run with a name has one of
     its own."""
-    return date, PurePosixPath(file).name
+    return date, readable(PurePosixPath(file).name)
 
 
 def named_nights(store: Readable, wanted: Iterable[NightNamed]) -> list[Night]:

@@ -12,6 +12,7 @@ import msgspec
 
 from latency_profile.errors import UsageError
 from latency_profile.fingerprint import Fingerprint
+from latency_profile.local_path import readable
 from latency_profile.results.found import barred, load_name
 from latency_profile.storage import Readable
 from latency_profile.verdict import Kind
@@ -89,9 +90,9 @@ def read(data: bytes, file: str) -> Night:
     try:
         profile = msgspec.json.decode(data, type=_Profile)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise UsageError(f"{file} is no profile of latency-profile (…{PROFILE}….json)") from None
+        raise UsageError(f"{readable(file)} is no profile of latency-profile (…{PROFILE}….json)") from None
     points = {point.load: point for point in profile.points}
-    return Night(profile.date, profile.backend, file, profile.fingerprint, points)
+    return Night(profile.date, profile.backend, readable(file), profile.fingerprint, points)
 
 
 def from_store(store: Readable, since: str = "") -> list[Night]:
@@ -115,7 +116,7 @@ def read_or_named(data: bytes, file: str) -> Night:
     try:
         return read(data, file)
     except UsageError as error:
-        return Night(date_of(file) or "", "", file, Fingerprint(sha256="0" * 16, of={}), {}, str(error))
+        return Night(date_of(file) or "", "", readable(file), Fingerprint(sha256="0" * 16, of={}), {}, str(error))
 
 
 def date_of(name: str) -> str | None:

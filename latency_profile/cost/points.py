@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from latency_profile.cost.work import Work
+from latency_profile.local_path import readable
 from latency_profile.rates import Rates
 from latency_profile.results.found import PointHead, found_at
 from latency_profile.results.point import ALL_MODELS
@@ -136,7 +137,7 @@ def points_at(places: Iterable[str], named: Callable[[Path], str] = str) -> list
         for found in found_at(place, _Result, named):
             if not (found.result.of_all_models or found.name == Path(place).name):
                 continue
-            key, point = found.result.key, CostPoint(found.place, found.result)
+            key, point = found.result.key, CostPoint(readable(found.place), found.result)
             if key not in points or (points[key].work is None and point.work is not None):  # analysed again since
                 points[key] = point
     return list(points.values())

@@ -12,6 +12,7 @@ import numpy as np
 from latency_profile.errors import UsageError
 from latency_profile.export.columns import columns, load_text
 from latency_profile.export.points import ExportPoint
+from latency_profile.local_path import readable
 from latency_profile.results.found import load_records
 from latency_profile.results.requests import Kind, request_columns
 
@@ -47,7 +48,7 @@ def request_parts(by_file: dict[Path, list[ExportPoint]]) -> Iterator[Part]:
         wanted = np.flatnonzero(of_models[records["model"]])
         kinds: dict[str, Kind] = {"point": "text", "load": "text", "verdict": "text"}
         kinds |= {column.name: column.kind for column in found}
-        of_point = [_readable(path.name), load_text(point), point.head.verdict.verdict]
+        of_point = [readable(path.name), load_text(point), point.head.verdict.verdict]
         for start in range(0, max(len(wanted), 1), CHUNK):
             some = wanted[start : start + CHUNK]
             values: list[Values] = [[text] * len(some) for text in of_point]
@@ -60,13 +61,8 @@ def request_parts(by_file: dict[Path, list[ExportPoint]]) -> Iterator[Part]:
 def _typed(kind: Kind, value: Any) -> Any:
     """JSON has whole numbers where a figure happens to be one; the name of a file may be no UTF-8."""
     if kind == "text" and value is not None:
-        return _readable(value)
+        return readable(value)
     return float(value) if kind == "number" and value is not None else value
-
-
-def _readable(text: str) -> str:
-    """With a ? for what no text can hold."""
-    return text.encode(errors="replace").decode()
 
 
 def csv_chunks(parts: Iterable[Part]) -> Iterator[str]:
