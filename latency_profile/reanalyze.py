@@ -11,13 +11,16 @@ from latency_profile.report.rows import load_label, table_row
 
 def reanalyze(path: Path, folder: Path) -> Exit:
     """Writes the point's files into `folder`, in place of those of the same names, and prints where; its verdict and
-    objectives give the exit code. Raises UsageError where `path` is no records file."""
+    objectives give the exit code. Raises UsageError where `path` is no records file, and StorageError where `folder`
+    takes none."""
     try:
         point = records.load(path)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    for name, data in results.point_files(point).items():
-        print(results.write(folder, name, data, replace=True))
+    files = results.point_files(point).items()
+    with results.writing(folder):
+        written = [results.write(folder, name, data, replace=True) for name, data in files]
+    print(*written, sep="\n")
     return said(point)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,11 +20,12 @@ from latency_profile.chunks import follow
 from latency_profile.chunks.blot import SHORTEST_BEGINNING
 from latency_profile.chunks.follow import Growing
 from latency_profile.chunks.recover import LOST, secrets_again
-from latency_profile.chunks.structure import part_name, part_of_name
+from latency_profile.chunks.structure import ASKED, NOTE, Note, part_name, part_of_name
 from latency_profile.cli import main
 from latency_profile.errors import UsageError
 from latency_profile.records import NONE, Records, Status
 from latency_profile.sender.spool import HEADER, Kind, replay
+from tests.make_records import uniform_records
 from tests.servers.fake_gcs import flaky, listed, objects
 from tests.tool import benchmark, called, command, environment, point_files, read_point
 
@@ -231,3 +233,33 @@ def test_a_point_that_cannot_be_recovered_says_what_it_lacks(tmp_path: Path) -> 
     (tmp_path / "night" / ".point-1-x").mkdir(parents=True)
     done = called(main, "recover", str(tmp_path))
     assert f"there are points in {tmp_path}/night/.point-1-x" in done.stderr
+
+
+def test_what_a_lost_point_left_and_is_not_whole_is_named(tmp_path: Path) -> None:
+    """A rate without its plan would be judged as a closed loop."""
+    context = uniform_records(40).context
+    context.concurrency = None
+    note = msgspec.json.encode(Note(context=context, start_ns=0))
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in ("bounds", "bodies", "spool-0"):
+        (left / name).touch()
+
+    def refused(name: str, why: str) -> None:
+        done = called(main, "recover", str(left), str(tmp_path / "to"))
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert f"its {name} is not whole" in done.stderr or f"it has no {name}" in done.stderr
+        assert why in done.stderr and not (tmp_path / "to").exists()
+
+    (left / ASKED).write_bytes(b"PK")
+    for data in (b"", note[: len(note) // 2], note.replace(b'"urls"', b'"places"'), b"\xff" + note):
+        (left / NOTE).write_bytes(data)
+        refused(NOTE, "is not whole, or of another version")
+    (left / NOTE).write_bytes(note)
+    for data in (b"", b"PK", b"junk"):
+        (left / ASKED).write_bytes(data)
+        refused(ASKED, "is not whole, or of another version")
+    np.savez(left / ASKED, allow_pickle=False, wanted_tokens=np.ones(3, dtype=np.int64))
+    refused("plan", "it has no plan")
+    np.zeros(2, dtype=np.int64).tofile(left / "plan")
+    refused("plan", "is not whole, or of another version")

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latency_profile import measures, results
+from latency_profile.cli import main
 from latency_profile.client_health import turnaround_ns
+from latency_profile.errors import Exit
 from latency_profile.plan import NS
 from latency_profile.points import PlannedPoint
 from latency_profile.records import Records, Status, load
@@ -24,7 +26,7 @@ from latency_profile.shards.parts import alone
 from latency_profile.shards.slicing import first_of
 from latency_profile.verdict import Kind, judge
 from latency_profile.verdict.kinds import Name
-from tests.make_records import make_records
+from tests.make_records import make_records, uniform_records
 from tests.shard_records import chosen, cut
 
 LENGTH = 900  # requests
@@ -332,3 +334,19 @@ def test_a_shard_that_was_stopped_alone_is_named() -> None:
     verdict = judge(merge_shards(parts))
     assert verdict.verdict is Kind.CLIENT_LIMITED
     assert "Shard 2 of 3 was cut short by SIGTERM: 100 of its 300 requests were not sent" in verdict.reasons[0]
+
+
+def test_a_folder_that_takes_no_results_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = uniform_records(40)
+    whole.save(tmp_path / "whole.records.npz")
+    files = [tmp_path / f"shard-{index}.records.npz" for index in range(2)]
+    for path, one in zip(files, cut(whole, 2), strict=True):
+        one.save(path)
+    (tmp_path / "file").touch()
+    nowhere = str(tmp_path / "file" / "in-it")
+    for arguments in (
+        ["reanalyze", str(tmp_path / "whole.records.npz"), nowhere],
+        ["merge", *map(str, files), "-o", nowhere],
+    ):
+        assert main(arguments) == Exit.NOT_STORED
+        assert capsys.readouterr().err == f"error: cannot write to {nowhere}: Not a directory\n"

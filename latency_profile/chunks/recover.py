@@ -2,12 +2,15 @@
 
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from latency_profile import results
 from latency_profile.chunks.structure import ASKED, BODIES, FILES, NOTE, Note, part_of_name
@@ -24,6 +27,7 @@ from latency_profile.settings.definition import BY_NAME
 from latency_profile.settings.kinds import Headers
 from latency_profile.storage import Store, open_folder, open_url
 
+_PLAN = "plan"
 LOST = "the loss of its client"  # what ended the point, as results say it
 
 
@@ -31,19 +35,20 @@ def recover(where: str, folder: Path, environ: Mapping[str, str]) -> Exit:
     """Writes records and results of the point at `where` (a folder, or a URL) into `folder`, and prints where they are.
 
     The verdict gives the exit code. The API key and the headers that the run had are kept out, as far as `environ` and
-    the run's key file have them still; what is missing is said. Raises UsageError where there is no such point.
+    the run's key file have them still; what is missing is said. Raises UsageError where there is no such point or what
+    it needs is not whole, and StorageError where `folder` takes nothing.
     """
     store = open_url(where) if "://" in where else open_folder(Path(where))
     with tempfile.TemporaryDirectory(prefix="latency-profile-") as made:
         scratch = Path(made)
         spools = _fetch(store, where, scratch)
-        records = recovered(scratch, spools, environ)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = results.free_path(folder, results.records_name(records.context))
-    records.save(path)
-    print(path)
-    for name, data in results.point_files(records).items():
-        print(results.write(folder, name, data))
+        records = recovered(scratch, spools, _left(where, scratch), environ)
+    with results.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = results.free_path(folder, results.records_name(records.context))
+        records.save(path)
+        written = [results.write(folder, name, data) for name, data in results.point_files(records).items()]
+    print(path, *written, sep="\n")
     return said(records)
 
 
@@ -79,10 +84,40 @@ def _points_below(where: str) -> str:
     return f"; there are points in {', '.join(found)}" if found else ""
 
 
-def recovered(folder: Path, spools: list[int], environ: Mapping[str, str]) -> Records:
+class _Left(NamedTuple):
+    """What a point has left beside its spools."""
+
+    note: Note
+    asked: dict[str, NDArray[Any]]
+    due_ns: NDArray[np.int64] | None  # None in a closed loop
+
+
+def _left(where: str, folder: Path) -> _Left:
+    """Raises UsageError where one of the files is not there whole, or is another version's."""
+    name = NOTE
+    try:
+        note = msgspec.json.decode((folder / name).read_bytes(), type=Note)
+        name = ASKED
+        with np.load(folder / name, allow_pickle=False) as file:
+            asked = dict(file)
+        name, due_ns = _PLAN, None
+        if note.context.concurrency is None:
+            due_ns = np.fromfile(folder / name, dtype=np.int64)
+            if len(due_ns) < len(asked["wanted_tokens"]):
+                raise ValueError
+    except FileNotFoundError:
+        raise UsageError(f"{where} is no point that can be recovered: it has no {name}") from None
+    except (KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        raise UsageError(
+            f"{where} is no point that can be recovered: its {name} is not whole, or of another version"
+        ) from None
+    return _Left(note, asked, due_ns)
+
+
+def recovered(folder: Path, spools: list[int], left: _Left, environ: Mapping[str, str]) -> Records:
     """Records of the point whose files are in `folder`. Requests that were in flight when it was lost are there, as
     those of a point that was cut short; the client's own counts are not."""
-    note = msgspec.json.decode((folder / NOTE).read_bytes(), type=Note)
+    note = left.note
     ended_ns = min(_close(folder / f"spool-{spool}") for spool in spools) - note.start_ns
     context = note.context
     context.measured_ns, context.cut_short = max(ended_ns, 0), LOST
@@ -96,18 +131,16 @@ def recovered(folder: Path, spools: list[int], environ: Mapping[str, str]) -> Re
         for status, messages in collect(order).errors.items():
             errors.setdefault(status, []).extend(messages)
     context.client = {"error_samples": errors}
-    plan = folder / "plan"
-    with np.load(folder / ASKED, allow_pickle=False) as asked:
-        return merge(
-            context,
-            [order.columns for order in orders],
-            due_ns=np.fromfile(plan, dtype=np.int64) if plan.exists() else None,
-            ended_ns=context.measured_ns,
-            asked=dict(asked),
-            urls=len(context.urls),
-            pod=note.pod,
-            count_tokens=_counter(context),
-        )
+    return merge(
+        context,
+        [order.columns for order in orders],
+        due_ns=left.due_ns,
+        ended_ns=context.measured_ns,
+        asked=left.asked,
+        urls=len(context.urls),
+        pod=note.pod,
+        count_tokens=_counter(context),
+    )
 
 
 def secrets_again(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[tuple[str, ...], list[str]]:

@@ -10,6 +10,7 @@ from latency_profile.results.files import (
     slo_of,
     write,
     write_by,
+    writing,
 )
 from latency_profile.results.point import point_result
 from latency_profile.results.structure import PointResult, Profile
@@ -27,4 +28,5 @@ __all__ = [
     "slo_of",
     "write",
     "write_by",
+    "writing",
 ]

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO, Any, Protocol
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from latency_profile.capacity.structure import Capacity
-from latency_profile.errors import Exit
+from latency_profile.errors import Exit, StorageError
 from latency_profile.records import PointContext, Records
 from latency_profile.results.point import ALL_MODELS, build
 from latency_profile.results.structure import SCHEMA_VERSION, PointResult, Profile, ProfilePoint
@@ -149,6 +150,15 @@ def write_by(folder: Path, name: str, fill: Callable[[IO[bytes]], object], repla
     finally:
         Path(temporary).unlink(missing_ok=True)
     return target
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Where a command writes into a folder that it was given: StorageError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def free_path(folder: Path, name: str) -> Path:

@@ -21,7 +21,8 @@ USAGE = "merge FOLDER|gs://BUCKET/FOLDER|RECORDS.npz … [-o FOLDER]  (a run's f
 
 def command(arguments: Sequence[str]) -> Exit:
     """Writes each point's records and results, and the profile's, and prints the table. The exit code is that of the
-    verdicts. Raises UsageError where what is named are no records of shards of one plan."""
+    verdicts. Raises UsageError where what is named are no records of shards of one plan, and StorageError where nothing
+    can be written."""
     places, out = _arguments(arguments)
     points: dict[int, list[Records]] = {}
     for part in _loaded(places):
@@ -38,14 +39,16 @@ def command(arguments: Sequence[str]) -> Exit:
             raise UsageError(f"merge: {error}") from None
         closed = whole.context.concurrency is not None
         result = results.point_result(whole)
-        path = results.free_path(folder, results.records_name(whole.context))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole.save(path)
-        written = [results.write(folder, name, data) for name, data in results.point_files(whole).items()]
+        with results.writing(folder):
+            path = results.free_path(folder, results.records_name(whole.context))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole.save(path)
+            written = [results.write(folder, name, data) for name, data in results.point_files(whole).items()]
         files += [str(path) for path in written]
         outcomes.append(results.Outcome(whole.context, result, [path.name for path in written]))
         rows.append(table_row(load_label(whole.context), result))
-    files.append(str(results.write(folder, *results.profile_file(outcomes))))
+    with results.writing(folder):
+        files.append(str(results.write(folder, *results.profile_file(outcomes))))
     judged = [outcome.result for outcome in outcomes]
     code = results.exit_code(judged)
     with suppress(BrokenPipeError):  # whoever read our output has gone; the exit code is still owed
