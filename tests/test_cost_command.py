@@ -224,6 +224,26 @@ def test_what_another_version_says_of_the_work_and_points_analysed_again(
     assert [row["file"] for row in of["points"]] == [str(again[0])]
 
 
+def test_points_of_earlier_versions_are_priced_beside_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Schema 1.2 had no fingerprint: what was asked is not known, what it took is."""
+    files = written(tmp_path, points([(300, 40), (100, 100)], machine_cost=4.0))
+    old = json.loads(files[0].read_text())
+    del old["fingerprint"]
+    for missing in ("cost", "throughput"):
+        files[0].write_text(json.dumps(old))
+        of = as_json(capsys, tmp_path / "cost" / f"{missing}.json", tmp_path, "--machine-cost=2")
+        assert {row["file"] for row in of["points"]} == set(map(str, files))
+        assert [each["file"] for each in of["at_capacity"]] == [str(files[1])]
+        del old[missing]
+    del old["cache"]
+    old["fingerprint"] = {"sha256": "0" * 16, "of": {"endpoint": "completions"}}
+    files[0].write_text(json.dumps(old))
+    code, _, err = told(capsys, files[0], "--machine-cost=2")
+    assert code == Exit.DONE, err
+
+
 def test_a_file_whose_name_is_no_text_has_a_sign_in_its_place(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

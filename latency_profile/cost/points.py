@@ -43,7 +43,7 @@ class _Dimensions(msgspec.Struct, frozen=True):
 
 
 class _Fingerprint(msgspec.Struct, frozen=True):
-    of: dict[str, Any]
+    of: dict[str, Any] = {}
 
 
 class _Url(msgspec.Struct, frozen=True):
@@ -56,11 +56,11 @@ class _Cache(msgspec.Struct, frozen=True):
 
 
 class _Result(PointHead, frozen=True):
-    throughput: _Throughput | None
     metrics: _Metrics
     dimensions: _Dimensions
-    cost: _Cost | None
-    fingerprint: _Fingerprint
+    throughput: _Throughput | None = None
+    cost: _Cost | None = None
+    fingerprint: _Fingerprint = _Fingerprint()  # schema 1.2 had none
     by_url: list[_Url] | None = None
     cache: _Cache | None = None
     work: dict[str, Any] | None = None
@@ -108,13 +108,15 @@ class CostPoint(msgspec.Struct, frozen=True):
         """Which machines' time it was, as far as results tell: models, protocol, and how many URLs shared the load."""
         of, urls = self.result, len(self.result.by_url or [None])
         alone = of.config.num_models > 1 and of.config.model != ALL_MODELS
-        models = [of.config.model] if alone else of.fingerprint.of["models"]
-        said = f"{', '.join(models)} by {of.fingerprint.of['backend']}"
+        models = [of.config.model] if alone else of.fingerprint.of.get("models", [of.config.model])
+        said = f"{', '.join(map(str, models))} by {of.fingerprint.of.get('backend', of.dimensions.backend)}"
         return said if urls == 1 else f"{said} at {urls} URLs"
 
     @property
-    def workload(self) -> bytes:
-        """Equal where points differ in their load only."""
+    def workload(self) -> bytes | None:
+        """Equal where points differ in their load only; None where the file does not tell what was asked."""
+        if not self.result.fingerprint.of:
+            return None
         of = {name: value for name, value in self.result.fingerprint.of.items() if name not in _OF_LOAD}
         return msgspec.json.encode(of, order="sorted")
 

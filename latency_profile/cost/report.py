@@ -124,12 +124,15 @@ def _ordered(splits: Sequence[Split]) -> list[Split]:
 
 
 def _at_capacity(points: Sequence[CostPoint]) -> list[AtCapacity]:
-    """Tokens/s of different workloads are not to be compared: longer prompts alone make them more."""
+    """Tokens/s of different workloads are not to be compared: longer prompts alone make them more. Nor are those of one
+    that is not known."""
     most: dict[bytes, tuple[float, str]] = {}
     for point in points:
-        if point.barred is None and not point.saturated and not point.burst and point.rates is not None:
+        lasts = point.barred is None and not point.saturated and not point.burst
+        workload = point.workload
+        if lasts and point.rates is not None and workload is not None:
             found = point.rates.input_tokens + point.rates.output_tokens, point.file
-            most[point.workload] = max(most.get(point.workload, found), found, key=lambda each: each[0])
+            most[workload] = max(most.get(workload, found), found, key=lambda each: each[0])
     full = {point.workload for point in points if point.saturated}
     return [AtCapacity(file=file, reached=workload in full) for workload, (_, file) in most.items()]
 

@@ -52,7 +52,10 @@ def _three(figures: Cost | WithIdle) -> list[str]:
 def _capacity(found: CostReport) -> Iterator[str]:
     most = "most tokens/s of its workload, without saturation and no burst"
     if not found.at_capacity:
-        yield "No point can be called capacity: each is barred, saturates, or is a burst at an unlimited rate."
+        yield (
+            "No point can be called capacity: each is barred, saturates, is a burst at an unlimited rate, or is of a "
+            "workload that is not known."
+        )
     if any(each.reached for each in found.at_capacity):
         yield f"* at capacity: {most}; another load saturates"
     if not all(each.reached for each in found.at_capacity):
