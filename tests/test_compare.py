@@ -269,6 +269,15 @@ def test_a_run_counts_once() -> None:
     assert compare(nights[-1:], nights, Options()) == compare(nights[-1:], nights[:-1], Options())
 
 
+def test_of_a_load_that_was_measured_twice_the_point_counts_that_may_be_used() -> None:
+    good, late = make_point(tokens=1000), make_point(tokens=10, verdict="CLIENT_LIMITED")
+    for points in ((good, late), (late, good), (make_point(tokens=5), good)):
+        [point] = make_night(0, *points).points.values()
+        assert (point.barred, point.output_tokens_per_s) == (None, 1000)
+    [point] = make_night(0, late, make_point(cut_short="SIGTERM")).points.values()
+    assert point.barred == "cut short by SIGTERM"
+
+
 def test_later_nights_do_not_count() -> None:
     nights = history(noisy(10))
     found = compare(nights[7:8], nights, Options())

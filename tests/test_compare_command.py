@@ -64,6 +64,17 @@ def test_a_regression_has_its_exit_code_and_files(tmp_path: Path, capsys: pytest
     assert str(file) in out
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--since", ""), ("--since", "2026-13-01"), ("--since", "20260132"), ("--output", "")]
+)
+def test_a_flag_without_a_value_or_day_is_refused(
+    flag: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights(tmp_path, 6)
+    code, out, err = compared(capsys, tmp_path, tmp_path, flag, value)
+    assert (code, out) == (Exit.USAGE, "") and err.startswith(f"error: {flag}: got") and err.count("\n") == 1
+
+
 def test_names_that_are_no_text_are_told_with_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     *earlier, new = nights(tmp_path / "results", 6)
     odd = [path.rename(path.with_name(os.fsdecode(b"odd-\xff-") + path.name)) for path in (*earlier[:1], new)]

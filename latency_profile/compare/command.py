@@ -32,10 +32,12 @@ def command(arguments: Sequence[str]) -> Exit:
         measure=given.measure,
         margin=read("--margin", kinds.share("a share above 0 and below 1, such as 5% or 0.05"), given.margin),
         since=of_date(read("--since", kinds.text("a date such as 2026-11-22", "DATE", DATE), given.since))
-        if given.since
+        if given.since is not None
         else "",
         rolling=given.base == LATEST,
     )
+    if given.output == "":
+        raise UsageError("--output: got nothing, takes a folder or a URL")
     *bases, last = given.profiles
     if not bases:
         raise UsageError(f"usage: {_USAGE}")

@@ -8,4 +8,5 @@ NAMES = (
 )
 MARGIN = 0.05
 PLACES = f"{LATEST}, {ALL}, a folder, or a URL such as gs://bucket/folder"
-DATE = r"\d{4}-\d{2}-\d{2}|\d{8}(-\d{6})?"
+_MONTH, _DAY = "(0[1-9]|1[0-2])", "(0[1-9]|[12][0-9]|3[01])"
+DATE = rf"\d{{4}}-{_MONTH}-{_DAY}|\d{{4}}{_MONTH}{_DAY}(-\d{{6}})?"

@@ -81,7 +81,7 @@ class Night(msgspec.Struct, frozen=True):
     backend: str
     file: str
     fingerprint: Fingerprint
-    points: dict[str, Point]  # by load, in the order in which they ran
+    points: dict[str, Point]  # by load, in the order in which they ran; of several the last that may be used
     problem: str = ""  # why it cannot be used at all
 
 
@@ -91,7 +91,10 @@ def read(data: bytes, file: str) -> Night:
         profile = msgspec.json.decode(data, type=_Profile)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise UsageError(f"{readable(file)} is no profile of latency-profile (…{PROFILE}….json)") from None
-    points = {point.load: point for point in profile.points}
+    points: dict[str, Point] = {}
+    for point in profile.points:  # a load may have been measured twice, as by a search
+        if point.barred is None or point.load not in points or points[point.load].barred is not None:
+            points[point.load] = point
     return Night(profile.date, profile.backend, readable(file), profile.fingerprint, points)
 
 
