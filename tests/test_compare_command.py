@@ -75,6 +75,26 @@ def test_a_flag_without_a_value_or_day_is_refused(
     assert (code, out) == (Exit.USAGE, "") and err.startswith(f"error: {flag}: got") and err.count("\n") == 1
 
 
+def test_nights_in_a_folder_that_may_not_be_read_are_not_left_out_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights(tmp_path / "results" / "closed", 3)
+    *_, new = nights(tmp_path / "results", 6, first=3)
+    list_folder = os.scandir
+
+    def scan(path: Any) -> Any:
+        if Path(path).name in ("closed", "lost+found"):  # root may read all
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr("os.scandir", scan)
+    code, out, err = compared(capsys, tmp_path / "results", new)
+    assert (code, out) == (Exit.USAGE, "")
+    assert err == f"error: {tmp_path / 'results' / 'closed'}: Permission denied\n"
+    (tmp_path / "results" / "closed").rename(tmp_path / "results" / "lost+found")
+    assert compared(capsys, tmp_path / "results", new)[0] == Exit.DONE
+
+
 def test_names_that_are_no_text_are_told_with_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     *earlier, new = nights(tmp_path / "results", 6)
     odd = [path.rename(path.with_name(os.fsdecode(b"odd-\xff-") + path.name)) for path in (*earlier[:1], new)]

@@ -1,7 +1,9 @@
 """The comparison at the end of a profile run, and where its nights come from and its files go."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -16,6 +18,7 @@ from latency_profile.results.fetched import opened, reading, split
 from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, Readable, open_folder, open_place
 
+_OF_THE_DISK = "lost+found"  # at the top of a volume, and nobody may read it
 COMPARISON = "-comparison-"  # in the names of its files, where a profile's has PROFILE
 
 
@@ -60,8 +63,22 @@ def nights_at(place: str) -> list[Night]:
             raise UsageError(f"{place}: there is no such object")
         return [read(data, place)]
     path = local_path(place)
+    if not path.is_dir():
+        return [from_file(path)]
+    _all_may_be_read(path)
     with reading(place):
-        return from_store(open_folder(path)) if path.is_dir() else [from_file(path)]
+        return from_store(open_folder(path))
+
+
+def _all_may_be_read(folder: Path) -> None:
+    """A folder in it that may not be read is no empty one: its nights would be missing without a word. Raises
+    UsageError."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{error.filename}: {error.strerror or error}")
+
+    for _, folders, _ in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != _OF_THE_DISK]
 
 
 def comparison_files(found: Comparison) -> Mapping[str, bytes]:
