@@ -350,3 +350,21 @@ def test_a_folder_that_takes_no_results_is_told_in_a_line(tmp_path: Path, capsys
     ):
         assert main(arguments) == Exit.NOT_STORED
         assert capsys.readouterr().err == f"error: cannot write to {nowhere}: Not a directory\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("settings", {"run_id": "b"}), ("models", ["b"]), ("endpoint", "chat")])
+def test_points_of_two_runs_are_joined_to_no_profile(
+    name: str, value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for point in range(2):
+        whole = uniform_records(40)
+        whole.context.point = point
+        if point:
+            setattr(whole.context, name, value)
+        for index, one in enumerate(cut(whole, 2)):
+            files.append(tmp_path / str(point) / f"shard-{index}.records.npz")
+            files[-1].parent.mkdir(exist_ok=True)
+            one.save(files[-1])
+    assert main(["merge", *map(str, files), "-o", str(tmp_path / "to")]) == Exit.USAGE
+    assert "these are points of several runs" in capsys.readouterr().err and not (tmp_path / "to").exists()

@@ -29,6 +29,7 @@ def command(arguments: Sequence[str]) -> Exit:
         points.setdefault(part.context.point, []).append(part)
     if not points:
         raise UsageError(f"merge: no records of shards in {', '.join(places)}; it takes files shard-K.records.npz")
+    _of_one_run([parts[0] for parts in points.values()])
     folder = out or (Path(places[0]) if Path(places[0]).is_dir() else Path())
     outcomes, rows, files = [], [], []
     closed = False
@@ -55,6 +56,23 @@ def command(arguments: Sequence[str]) -> Exit:
         render_table(rows, sys.stdout, load=("in", "flight") if closed else ("req/s", "rate"), files=files)
         print(closing_line(rows, code, results.slo_of(judged)), flush=True)
     return code
+
+
+def _of_one_run(points: Sequence[Records]) -> None:
+    """Points of several runs are no profile: it says of all of them what is known of the first."""
+    known = [
+        {
+            "run": context.settings.get("run_id"),
+            "backend": context.backend,
+            "endpoint": context.endpoint,
+            "models": context.models,
+        }
+        for context in (part.context for part in points)
+    ]
+    for other in known[1:]:
+        for name, value in known[0].items():
+            if other[name] != value:
+                raise UsageError(f"merge: these are points of several runs: {name} {value}, {other[name]}")
 
 
 def _arguments(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
