@@ -269,6 +269,14 @@ def test_a_run_counts_once() -> None:
     assert compare(nights[-1:], nights, Options()) == compare(nights[-1:], nights[:-1], Options())
 
 
+def test_two_runs_of_one_second_are_two_where_a_point_failed_in_both() -> None:
+    names = ("completed_requests_per_s", "output_tokens_per_s", "ttft", "tpot", "e2e", "cost")
+    failed = make_point(rate=5.0, verdict="FAILED", **dict.fromkeys(names))
+    runs = [make_night(0, failed, make_point(rate=1.0, tokens=tokens)) for tokens in (100, 120)]
+    assert len(in_order(runs)) == 2
+    assert len(in_order([runs[0], runs[0]])) == len(in_order([make_night(0, failed), make_night(0, failed)])) == 1
+
+
 def test_of_a_load_that_was_measured_twice_the_point_counts_that_may_be_used() -> None:
     good, late = make_point(tokens=1000), make_point(tokens=10, verdict="CLIENT_LIMITED")
     for points in ((good, late), (late, good), (make_point(tokens=5), good)):

@@ -142,8 +142,12 @@ def _usable_points(night: Night) -> int:
 
 
 def of_one_run(one: Night, other: Night) -> bool:
-    """No two runs that begin in one second measure the same to the last digit."""
-    return one.date == other.date and any(point in other.points.values() for point in one.points.values())
+    """No two runs that begin in one second measure the same to the last digit; points of which nothing was measured are
+    alike in all."""
+    if one.date != other.date:
+        return False
+    measured = [point for point in one.points.values() if point.completed_requests_per_s]
+    return one.points == other.points or any(point in other.points.values() for point in measured)
 
 
 def of_date(date: str) -> str:
