@@ -74,6 +74,9 @@ def recorded_settings(
     changed = (row.name for row in ROWS if row.name in recorded and recorded[row.name] != plain(row, row.default))
     known = [name for name in {**dict.fromkeys(names), **dict.fromkeys(changed)} if name in BY_NAME]
     known = [name for name in known if name not in _NOT_AGAIN | beside]
+    lost = [BY_NAME[name].flag for name in known if name not in recorded]
+    if lost:
+        raise UsageError(f"{path} says that {', '.join(lost)} was given, and not as what")
     hidden = [name for name in known if _hides(recorded[name])]
     again: Given = {name: (recorded[name], source) for name in known if name not in hidden}
     secrets = {BY_NAME[name].variable for name in BY_NAME if BY_NAME[name].secret or name in hidden}

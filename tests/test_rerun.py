@@ -162,3 +162,8 @@ def test_a_flag_takes_the_place_of_what_excludes_it() -> None:
 def test_a_default_of_then_counts_where_it_is_another_now() -> None:
     recorded = {**RECORDED, "num_prompts": 77, "header": []}
     assert recorded_settings(Path("point.json"), recorded, NAMES, [], {})[0].num_prompts == 77
+
+
+def test_a_setting_that_was_given_and_is_not_recorded_is_named() -> None:
+    with pytest.raises(UsageError, match=r"^point.json says that --seed was given, and not as what$"):
+        recorded_settings(Path("point.json"), {}, ["seed"], [], {})
