@@ -81,6 +81,22 @@ def test_only_the_request_that_stalls_fails(fleet: Fleet, tmp_path: Path) -> Non
     assert driven.records["end_ns"][ok].max() < driven.records["end_ns"][[1, 2]].min(), "nobody waited for these two"
 
 
+@pytest.mark.parametrize("concurrency", [0, 1])
+def test_an_answer_that_is_whole_after_its_timeout_is_a_timeout(fleet: Fleet, tmp_path: Path, concurrency: int) -> None:
+    """Also where no tick, of which there are ten a second, has looked between the timeout and the answer's end."""
+
+    def slow(call: Call) -> None:
+        call.send(odd.head("200 OK", "text/event-stream", "transfer-encoding: chunked"))
+        time.sleep(0.07)
+        call.send(*(odd.chunk(part) for part in [*odd.stream(3), b""]))
+
+    load = Load(count=6, concurrency=1) if concurrency else Load(due_ms=[0, 70, 140, 210, 280, 350])
+    load.timeout_s = 0.05
+    with Odd(slow) as server:
+        driven = send(fleet, server, tmp_path, load)
+    assert Status.OK not in driven.statuses and Status.STALLED in driven.statuses
+
+
 def test_a_slow_header_is_part_of_the_answer(fleet: Fleet, tmp_path: Path) -> None:
     def hesitate(call: Call) -> None:
         text = odd.whole(3)

@@ -22,7 +22,7 @@ from latency_profile.sender.turns import Turns
 
 TICK_NS = 100_000_000
 BEAT_TICKS = BEAT_NS // TICK_NS
-TIMEOUT_LOOKS = 10  # a timeout is noticed within a tenth of itself, and within a second
+TIMEOUT_LOOKS = 10  # what never ends is given up within a tenth of its timeout (or a tick), and within a second
 SPARE_SAFETY = 2  # connections kept ready: what can fall due while one more is being opened, times this
 _NEVER = 1 << 62
 
@@ -198,7 +198,7 @@ class Loop:
                 now = connection.receive(self._spool)
                 self._reads += 1
                 if connection.complete:
-                    self._answered(pool, connection, bool(mask & select.EPOLLRDHUP))
+                    self._answered(pool, connection, now, bool(mask & select.EPOLLRDHUP))
                 elif connection.unsent:  # what came wants an answer, or opened the way for what was held back
                     self._epoll.modify(connection.fd, OUT)
                 return now
@@ -297,15 +297,17 @@ class Loop:
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _answered(self, pool: Pool, connection: Connection, hung_up: bool) -> None:
+    def _answered(self, pool: Pool, connection: Connection, now: int, hung_up: bool) -> None:
+        """The answer is whole, at `now`; too late if that is after its timeout, which the ticks look for less often."""
         index, refusal = connection.request, connection.refusal
+        too_late = refusal is None and now - connection.sent_at > self._point.timeout_ns
         self._busy -= 1
         if connection.release() and not hung_up:
             pool.give_back(connection)
         else:
             pool.drop(connection)
         if refusal is None or not self._put_off(index, refusal.after_s):
-            self._end(index, End.COMPLETE)
+            self._end(index, End.TIMEOUT if too_late else End.COMPLETE)
         self._freed(pool)
 
     def _freed(self, pool: Pool) -> None:
