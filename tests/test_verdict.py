@@ -159,6 +159,18 @@ def test_too_few_samples_names_the_percentiles():
     assert judge(make_records([])).verdict is Kind.TOO_FEW_SAMPLES
 
 
+@pytest.mark.parametrize("left_out", [{"warmup_s": 15.0}, {"warmup_s": 6.0, "cooldown_s": 7.0}])
+def test_a_warm_up_longer_than_the_point_is_named(left_out: dict[str, float]):
+    """Of a point that its number of requests bounds; nothing can be said of a p99 then."""
+    found = judge(uniform_records(120, duration_s=None, **left_out))
+    warmup, cooldown = left_out["warmup_s"], left_out.get("cooldown_s", 0.0)
+    assert found.verdict is Kind.TOO_FEW_SAMPLES
+    assert found.reasons == [
+        f"Nothing is measured: the point lasted 12.0 s, of which the first {warmup:g} s (--warmup-seconds) "
+        f"and the last {cooldown:g} s (--cooldown-seconds) are left out."
+    ]
+
+
 def test_a_closed_loop_is_sampled_by_service_latency():
     found = judge(make_records([-1.0] * 9, np.arange(9), request_rate=None, concurrency=1, streaming=False))
     assert [reason.split(" has")[0] for reason in found.reasons] == ["The p99 of service E2E"]

@@ -19,7 +19,21 @@ def fewest_for_p99(until_ci: bool) -> int:
 
 
 def too_few(known: Evidence) -> list[str]:
-    return _over_too_soon(known) + _no_p99(known)
+    return _all_left_out(known) or _over_too_soon(known) + _no_p99(known)
+
+
+def _all_left_out(known: Evidence) -> list[str]:
+    """The point ended within its warm-up and cool-down: its prompts were used up (a time so short is refused)."""
+    span, context = known.span, known.records.context
+    if is_burst(context) or context.cut_short is not None or span.start_ns < span.end_ns:
+        return []
+    if context.warmup_s + context.cooldown_s == 0:
+        return []
+    length_s = span.end_ns / NS_PER_S + context.cooldown_s
+    return [
+        f"Nothing is measured: the point lasted {length_s:.1f} s, of which the first {context.warmup_s:g} s "
+        f"(--warmup-seconds) and the last {context.cooldown_s:g} s (--cooldown-seconds) are left out."
+    ]
 
 
 def _over_too_soon(known: Evidence) -> list[str]:
