@@ -49,7 +49,7 @@ add_switches() { # reads lines "FLAG VARIABLE"; a variable that is true becomes 
 flag_rates() { # RATES
   local rate joined=""
   for rate in ${1//,/ }; do
-    if [[ $rate =~ ^0+(\.0*)?$ ]]; then rate=inf; fi
+    if [[ $rate =~ ^0+(\.0*)?$ || ${rate,,} =~ ^\+?inf(inity)?$ ]]; then rate=inf; fi
     joined+=",$rate"
   done
   printf '%s' "${joined#,}"

@@ -176,6 +176,8 @@ def test_empty_variables_count_as_not_set(stub: Stub) -> None:
         ({"REQUEST_RATES": "1,0"}, {"--benchmark-time-seconds=60", "--num-prompts=9"}),
         ({"REQUEST_RATES": "0.0"}, {"--num-prompts=9"}),  # and no time bounds a burst
         ({"REQUEST_RATE": "0"}, {"--num-prompts=9"}),
+        ({"REQUEST_RATES": "Infinity"}, {"--num-prompts=9"}),
+        ({"REQUEST_RATES": "1,INF"}, {"--benchmark-time-seconds=60", "--num-prompts=9"}),
         ({"CONCURRENCIES": "1,8"}, {"--benchmark-time-seconds=60", "--num-prompts=9"}),
     ],
 )
