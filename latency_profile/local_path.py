@@ -1,8 +1,13 @@
 """Paths of this machine as users give them."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from latency_profile.errors import UsageError
+
+OF_THE_DISK = "lost+found"  # at the top of a volume; nobody may read it, and it has nobody's results
 
 
 def local_path(place: str, said_first: str = "") -> Path:
@@ -16,6 +21,21 @@ def local_path(place: str, said_first: str = "") -> Path:
     except RuntimeError:
         raise UsageError(f"{said_first}{place}: nobody of this name has a home folder") from None
     return path
+
+
+def files_below(folder: Path, named: Callable[[Path], str] = str) -> list[Path]:
+    """The files in it and in the folders in it, in order, but for hidden ones. Raises UsageError where one of the
+    folders cannot be read, which is no empty one: what is in it would be missing without a word. named: what a place is
+    called."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise UsageError(f"{named(Path(str(error.filename)))}: {error.strerror or error}")
+
+    found = []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != OF_THE_DISK]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def readable(name: str) -> str:

@@ -1,9 +1,7 @@
 """The comparison at the end of a profile run, and where its nights come from and its files go."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
@@ -13,12 +11,11 @@ from latency_profile.compare.nights import PROFILE, Night, from_file, from_store
 from latency_profile.compare.structure import Comparison
 from latency_profile.compare.text import markdown
 from latency_profile.errors import UsageError
-from latency_profile.local_path import local_path
+from latency_profile.local_path import files_below, local_path
 from latency_profile.results.fetched import opened, reading, split
 from latency_profile.settings import Settings
 from latency_profile.storage import NotAllowed, Readable, open_folder, open_place
 
-_OF_THE_DISK = "lost+found"  # at the top of a volume, and nobody may read it
 COMPARISON = "-comparison-"  # in the names of its files, where a profile's has PROFILE
 
 
@@ -65,20 +62,9 @@ def nights_at(place: str) -> list[Night]:
     path = local_path(place)
     if not path.is_dir():
         return [from_file(path)]
-    _all_may_be_read(path)
+    files_below(path)  # or else it is refused
     with reading(place):
         return from_store(open_folder(path))
-
-
-def _all_may_be_read(folder: Path) -> None:
-    """A folder in it that may not be read is no empty one: its nights would be missing without a word. Raises
-    UsageError."""
-
-    def refuse(error: OSError) -> NoReturn:
-        raise UsageError(f"{error.filename}: {error.strerror or error}")
-
-    for _, folders, _ in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != _OF_THE_DISK]
 
 
 def comparison_files(found: Comparison) -> Mapping[str, bytes]:

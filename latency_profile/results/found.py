@@ -3,19 +3,18 @@
 Only what is asked for is read of a file, so that those of older and newer versions of this program do as well.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
 from latency_profile import records
 from latency_profile.errors import Exit, UsageError
-from latency_profile.local_path import local_path
+from latency_profile.local_path import files_below, local_path
 from latency_profile.results.files import point_files
 from latency_profile.results.point import ALL_MODELS
 from latency_profile.shards.documents import SHARD_RECORDS
@@ -221,7 +220,7 @@ class _Read(Generic[Known]):
         return found
 
     def of_folder(self, folder: Path) -> list[Found[Known]]:
-        files = self._below(folder)
+        files = files_below(folder, self.named)
         of_points = [path for path in files if path.suffix == ".json"]
         found = [point for path in of_points if (point := self.of_file(path)) is not None]
         for path in files:
@@ -230,19 +229,6 @@ class _Read(Generic[Known]):
             if path.name.endswith(RECORDS) and not (there or SHARD_RECORDS.fullmatch(path.name)):
                 found += self.of_records(path)
         return found
-
-    def _below(self, folder: Path) -> list[Path]:
-        """The files in it, and in the folders in it, but for hidden ones. A folder that cannot be read is no empty
-        one."""
-
-        def refuse(error: OSError) -> NoReturn:
-            raise UsageError(f"{self.named(Path(str(error.filename)))}: {error.strerror or error}")
-
-        found = []
-        for root, folders, names in os.walk(folder, onerror=refuse):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [Path(root, name) for name in names if not name.startswith(".")]
-        return sorted(found)
 
     def of_records(self, path: Path) -> list[Found[Known]]:
         files = point_files(load_records(path)).items()
